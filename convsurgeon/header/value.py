@@ -1,0 +1,113 @@
+"""The header as a value. It validates itself: an invalid header cannot exist as an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import NamedTuple, NoReturn
+
+from convsurgeon.dtypes import BITS
+from convsurgeon.errors import HeaderError
+from convsurgeon.untrusted import safe
+
+MAX_RANK = 64
+# The reference counts elements and bits in u64 and refuses what overflows, depending on the order
+# of the dimensions. Refusing every overflow of the non-zero ones is never laxer.
+_U64 = 1 << 64
+
+
+class TensorInfo(NamedTuple):
+    """One entry of the header.
+
+    Attributes:
+        name: the key of the state dict.
+        dtype: one of `dtypes.BITS`.
+        shape: sizes, outermost first; empty for a scalar.
+        begin: first byte of the data, counted from the end of the header.
+        end: one past the last byte.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data."""
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Header:
+    """A valid header: the tensors in the order of the JSON text, and the metadata in its order.
+
+    Rules are those of the format's README (https://github.com/huggingface/safetensors#format),
+    taken strictly: unique names, known dtypes, sizes that match the offsets, and offsets that cover
+    the data without hole or overlap, from 0.
+
+    Raises:
+        HeaderError: CS040, naming the tensor.
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    metadata: tuple[tuple[str, str], ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every rule; the order of the checks is from the single tensor to the whole."""
+        for tensor in self.tensors:
+            _check_tensor(tensor)
+        if len(self.by_name) != len(self.tensors):
+            _invalid("two tensors have one name")
+        if "__metadata__" in self.by_name:
+            _invalid("a tensor is named __metadata__, which the format reserves")
+        if self.metadata is not None and len(dict(self.metadata)) != len(self.metadata):
+            _invalid("two metadata entries have one key")
+        end = 0
+        for tensor in self.in_data_order:
+            if tensor.begin != end:
+                kind = "overlaps" if tensor.begin < end else "leaves a hole after"
+                _invalid(f"tensor {safe(tensor.name)!r} {kind} the data before it")
+            end = tensor.end
+
+    @cached_property
+    def by_name(self) -> dict[str, TensorInfo]:
+        """The tensors by name."""
+        return {tensor.name: tensor for tensor in self.tensors}
+
+    @cached_property
+    def in_data_order(self) -> tuple[TensorInfo, ...]:
+        """The tensors as their bytes follow each other in the file."""
+        return tuple(sorted(self.tensors, key=lambda t: (t.begin, t.end)))
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all tensors together."""
+        return self.in_data_order[-1].end if self.tensors else 0
+
+    @cached_property
+    def metadata_map(self) -> dict[str, str]:
+        """The metadata as a mapping; empty where there is none."""
+        return dict(self.metadata or ())
+
+
+def _check_tensor(tensor: TensorInfo) -> None:
+    name, dtype, shape, begin, end = tensor
+    bits = BITS.get(dtype)
+    if bits is None:
+        _invalid(f"tensor {safe(name)!r} has the unknown dtype {safe(dtype)!r}")
+    if len(shape) > MAX_RANK:
+        _invalid(f"tensor {safe(name)!r} has {len(shape)} dimensions")
+    if not 0 <= begin <= end < _U64 or (shape and not 0 <= min(shape) <= max(shape) < _U64):
+        _invalid(f"tensor {safe(name)!r} has a size or an offset out of range")
+    if prod(filter(None, shape)) * bits >= _U64:
+        _invalid(f"the size of tensor {safe(name)!r} overflows")
+    if prod(shape) * bits != (end - begin) * 8:
+        what = f"of {dtype} {list(shape)} does not fill its {end - begin} bytes"
+        _invalid(f"tensor {safe(name)!r} {what}")
+
+
+def _invalid(message: str) -> NoReturn:
+    raise HeaderError("CS040", f"invalid safetensors header: {message}")

@@ -1,0 +1,150 @@
+"""Cutting maps into patches and back: pure functions on tensors, without parameters.
+
+A convolution whose stride equals its kernel reads every element of its (cropped) input exactly
+once. Its windows are therefore a mere rearrangement of the input:
+
+    [B, C, H, W] -> crop [B, C, gh*kh, gw*kw] -> split [B, C, gh, kh, gw, kw]
+                 -> permute [B, gh, gw, C, kh, kw] -> merge [B, gh*gw, C*kh*kw]
+
+Every step but the last is a view, and the last one copies at most once. No step depends on a value,
+and a size takes part in a condition only to refuse inputs smaller than the kernel, as a
+convolution does: so `torch.compile(fullgraph=True)` and `torch.export` with dynamic sizes accept
+all of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+CHANNEL_FIRST = "c p1 p2"
+CHANNEL_LAST = "p1 p2 c"
+LAYOUTS = (CHANNEL_FIRST, CHANNEL_LAST)
+MAX_DIMS = 3
+
+
+def check_layout(layout: str) -> None:
+    """Refuse a layout that is none of the two.
+
+    Raises:
+        ValueError: `layout` is neither "c p1 p2" nor "p1 p2 c".
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {LAYOUTS}, not {layout!r}")
+
+
+def patchify(x: Tensor, kernel: Sequence[int], order: str = CHANNEL_FIRST) -> Tensor:
+    """Cut a batch of maps into patches that do not overlap, one flattened patch per grid point.
+
+    A remainder that the kernel does not divide is cropped at the end of each axis, as a
+    convolution without padding floors its output size.
+
+    Args:
+        x: `[B, C, *spatial]`, in any memory format.
+        kernel: patch size per spatial axis, of length 1 to 3.
+        order: how a patch is flattened. "c p1 p2" puts the channel first, which is what a
+            convolution's weight reshapes to; "p1 p2 c" puts it last. The two names stand for
+            every number of axes: "c t p1 p2" and "t p1 p2 c" in three, "c p" and "p c" in one.
+
+    Returns:
+        Tokens `[B, *grid, C * prod(kernel)]` with `grid[i] = spatial[i] // kernel[i]`.
+
+    Raises:
+        ValueError: the order is unknown, or `x` has not `len(kernel) + 2` axes.
+        RuntimeError: an axis of `x` is smaller than the kernel.
+    """
+    check_layout(order)
+    dims = len(kernel)
+    if not 1 <= dims <= MAX_DIMS or x.dim() != dims + 2:
+        raise ValueError(f"cannot cut {x.dim()} axes [B, C, *spatial] by a kernel {tuple(kernel)}")
+    # From the last axis to the first, so that a split does not move the axes still to be split.
+    for axis in range(dims + 1, 1, -1):
+        size, patch = x.shape[axis], kernel[axis - 2]
+        if size < patch:
+            raise RuntimeError(
+                f"kernel {tuple(kernel)} is larger than the input, which has size {size} "
+                f"along axis {axis} of [B, C, *spatial]"
+            )
+        # Always narrowed, even where nothing is cut off: a condition on the remainder would tie
+        # an exported program to sizes with the remainder of the example.
+        cropped = x.narrow(axis, 0, size // patch * patch)
+        x = torch.unflatten(cropped, axis, (size // patch, patch))
+    grid_axes, patch_axes = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+    inner = (1, *patch_axes) if order == CHANNEL_FIRST else (*patch_axes, 1)
+    return x.permute(0, *grid_axes, *inner).flatten(-1 - dims)
+
+
+def to_tokens(x: Tensor, in_channels: int, kernel: tuple[int, ...], layout: str) -> Tensor:
+    """Turn what a convolution takes into what the equivalent linear layer takes.
+
+    The batch stays the first axis, and is there even for one map: adapters that pick rows of a
+    mixed batch index it.
+
+    Args:
+        x: `[B, C, *spatial]`, or `[C, *spatial]` unbatched.
+        in_channels: C.
+        kernel: kernel and stride of the convolution.
+        layout: order of a flattened patch, see `patchify`.
+
+    Returns:
+        Tokens `[B, prod(grid), C * prod(kernel)]`, with B = 1 for an unbatched input.
+
+    Raises:
+        RuntimeError: as a convolution does, for a wrong number of axes or channels, or an input
+            smaller than the kernel.
+    """
+    dims = len(kernel)
+    if x.dim() not in (dims + 1, dims + 2):
+        raise RuntimeError(
+            f"expected {dims + 1} axes (unbatched) or {dims + 2} (batched), "
+            f"but got an input of size {list(x.shape)}"
+        )
+    # Without this check a reshape would accept [B, 2*C, H/2, W] and mix channels with pixels.
+    if x.shape[-dims - 1] != in_channels:
+        raise RuntimeError(
+            f"expected an input with {in_channels} channels, but got {x.shape[-dims - 1]} "
+            f"in an input of size {list(x.shape)}"
+        )
+    batched = x if x.dim() == dims + 2 else x.unsqueeze(0)
+    return patchify(batched, kernel, layout).flatten(1, dims)
+
+
+def to_map(tokens: Tensor, x: Tensor, kernel: tuple[int, ...]) -> Tensor:
+    """Lay a linear layer's output out as the convolution's output; always a view.
+
+    Args:
+        tokens: `[B, prod(grid), O]`.
+        x: the input that `to_tokens` took; only its sizes are read.
+        kernel: kernel and stride of the convolution.
+
+    Returns:
+        `[B, O, *grid]`, or `[O, *grid]` where `x` is unbatched, in channels-last memory order.
+    """
+    dims = len(kernel)
+    grid = [size // patch for size, patch in zip(x.shape[-dims:], kernel, strict=True)]
+    out = torch.unflatten(tokens.transpose(1, 2), 2, grid)
+    return out if x.dim() == dims + 2 else out.squeeze(0)
+
+
+def flatten_weight(weight: Tensor, layout: str) -> Tensor:
+    """Flatten a convolution's weight `[O, C, *kernel]` to a linear one `[O, C * prod(kernel)]`.
+
+    A view where the memory format allows it: contiguous for "c p1 p2", channels-last for
+    "p1 p2 c". Else a copy, which moves bits and changes none.
+    """
+    return (weight if layout == CHANNEL_FIRST else weight.movedim(1, -1)).flatten(1)
+
+
+def unflatten_weight(
+    weight: Tensor, in_channels: int, kernel: tuple[int, ...], layout: str
+) -> Tensor:
+    """See a linear weight `[O, C * prod(kernel)]` as a convolution's `[O, C, *kernel]`; a view."""
+    if layout == CHANNEL_FIRST:
+        return torch.unflatten(weight, 1, (in_channels, *kernel))
+    return torch.unflatten(weight, 1, (*kernel, in_channels)).movedim(-1, 1)

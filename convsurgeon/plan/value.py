@@ -1,0 +1,203 @@
+"""The plan: every layer of a checkpoint with its verdict, and what will be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from convsurgeon.geometry import Geometry
+from convsurgeon.rearrangement import between
+from convsurgeon.rules import Rewrite
+
+SCHEMA = "convsurgeon.scan/1"
+
+
+class Verdict(StrEnum):
+    """What becomes of a layer."""
+
+    ELIGIBLE = "eligible"
+    ALREADY = "already"
+    REFUSED = "refused"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """One weight.
+
+    Attributes:
+        module: the key without its last component.
+        key: name of the weight in the file.
+        file: name of the file or shard that holds it.
+        form: what the weight is stored for.
+        weight_shape: as stored.
+        dtype: as stored.
+        bias: whether a bias stands beside it.
+        geometry: None where unknown.
+        evidence: level and source; None where there is none.
+        verdict: what becomes of it.
+        code: of the refusal; None otherwise.
+        reason: one clause.
+        rewrite: what a run carries out; None where it leaves the layer alone.
+        hint: the option that would decide an undecided layer, ready to paste.
+    """
+
+    module: str
+    key: str
+    file: str
+    form: str
+    weight_shape: tuple[int, ...]
+    dtype: str
+    bias: bool
+    geometry: Geometry | None
+    evidence: tuple[str, str] | None
+    verdict: Verdict
+    code: str | None
+    reason: str
+    rewrite: Rewrite | None = None
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands in the reports."""
+        evidence = self.evidence and dict(zip(("level", "source"), self.evidence, strict=True))
+        return {
+            "module": self.module,
+            "key": self.key,
+            "file": self.file,
+            "form": self.form,
+            "weight_shape": list(self.weight_shape),
+            "dtype": self.dtype,
+            "bias": self.bias,
+            "geometry": self.geometry and self.geometry.to_json(),
+            "evidence": evidence,
+            "verdict": self.verdict.value,
+            "code": self.code,
+            "reason": self.reason,
+            "rewrite": self.rewrite and rewrite_to_json(self.rewrite),
+            "hint": self.hint,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        shape = tuple(data["weight_shape"])
+        values = {
+            **data,
+            "weight_shape": shape,
+            "geometry": data["geometry"] and Geometry.from_json(data["geometry"]),
+            "evidence": data["evidence"] and tuple(data["evidence"].values()),
+            "verdict": Verdict(data["verdict"]),
+            "rewrite": data["rewrite"] and rewrite_from_json(data["rewrite"], shape),
+        }
+        return cls(**values)
+
+
+def rewrite_to_json(rewrite: Rewrite) -> dict[str, Any]:
+    """Return the object that stands under `rewrite`."""
+    return {
+        "rule": rewrite.rule,
+        "to": rewrite.to,
+        "weight_shape": list(rewrite.weight_shape),
+        "layout": rewrite.layout,
+        "moves_bytes": rewrite.arrangement.moves_bytes,
+        "why": rewrite.why,
+    }
+
+
+def rewrite_from_json(data: Mapping[str, Any], source: tuple[int, ...]) -> Rewrite:
+    """Read what `rewrite_to_json` wrote about a weight of shape `source`."""
+    arrangement = between(source, tuple(data["weight_shape"]), data["layout"])
+    return Rewrite(data["rule"], data["to"], data["layout"], arrangement, data["why"])
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """One checkpoint: a file, or an index with its shards.
+
+    Attributes:
+        path: as the user wrote it.
+        tensors: how many.
+        bytes: of all its files.
+        metadata: of the only file, or what all shards have in common.
+        layers: every candidate, in natural order of the names.
+        notes: what the user should know although it stopped nothing.
+    """
+
+    path: str
+    tensors: int
+    bytes: int
+    metadata: dict[str, str]
+    layers: tuple[LayerPlan, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rewrites(self) -> tuple[LayerPlan, ...]:
+        """The layers that a run rewrites."""
+        return tuple(layer for layer in self.layers if layer.rewrite)
+
+    @property
+    def already(self) -> bool:
+        """Whether nothing is left to rewrite because an earlier swap did it."""
+        return not self.rewrites and any(v.verdict is Verdict.ALREADY for v in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `files`."""
+        return {
+            "path": self.path,
+            "tensors": self.tensors,
+            "bytes": self.bytes,
+            "metadata": self.metadata,
+            "layers": [layer.to_json() for layer in self.layers],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        layers = tuple(LayerPlan.from_json(layer) for layer in data["layers"])
+        return cls(**{**data, "layers": layers, "notes": tuple(data["notes"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A path about which nothing can be said, and the error that says why."""
+
+    path: str
+    error: str
+    code: str
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `errors`."""
+        names = ("path", "error", "code", "message")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call would do to all of its paths; `--dry-run` prints it, a run carries it out."""
+
+    files: tuple[FilePlan, ...]
+    errors: tuple[Failure, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `scan --json`."""
+        return {
+            "schema": SCHEMA,
+            "files": [file.to_json() for file in self.files],
+            "errors": [failure.to_json() for failure in self.errors],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: if it is of another schema.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema {data.get('schema')!r} is not {SCHEMA}")
+        files = tuple(FilePlan.from_json(file) for file in data["files"])
+        return cls(files, tuple(Failure(**failure) for failure in data["errors"]))

@@ -1,0 +1,64 @@
+"""The module tree, read from the names of a state dict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Node:
+    """A module: its own name, its path from the root, its children.
+
+    Attributes:
+        name: last component; empty for the root.
+        path: all components, joined with dots.
+        children: by name, in natural order.
+    """
+
+    name: str
+    path: str
+    children: dict[str, Node] = field(default_factory=dict)
+
+    def walk(self) -> Iterable[Node]:
+        """Yield this node and all below it, parents first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()
+
+
+def module_of(key: str) -> str:
+    """Return the module that a key belongs to: the key without its last component."""
+    return key.rpartition(".")[0]
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key by which `blocks.2` stands before `blocks.10`."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(1, int(p), "") if p.isascii() and p.isdigit() else (0, 0, p) for p in parts if p]
+
+
+def grow(modules: Iterable[str]) -> Node:
+    """Build the tree that holds these modules, and nothing beside them.
+
+    Paths deeper than any real model are cut into one node each, so that a name of a million dots
+    cannot exhaust the stack.
+    """
+    root = Node("", "")
+    for module in sorted(set(modules), key=natural):
+        node = root
+        for part in _components(module):
+            path = f"{node.path}.{part}" if node is not root else part
+            node = node.children.setdefault(part, Node(part, path))
+    return root
+
+
+_MAX_DEPTH = 64
+
+
+def _components(module: str) -> list[str]:
+    if not module:
+        return []
+    parts = module.split(".")
+    return parts if len(parts) <= _MAX_DEPTH else [module]
