@@ -7,7 +7,7 @@ data arrives is that of einops (https://einops.rocks); the two layouts are writt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from operator import mul
 
@@ -53,6 +53,21 @@ class Rearrangement:
             return False
         moving = [axis for axis in self.axes if self.split[axis] != 1]
         return moving != sorted(moving)
+
+    def merged(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return (split, axes) of the same permutation with the fewest axes.
+
+        Axes of size 1 are dropped, axes that stay together become one.
+        """
+        kept = [axis for axis in self.axes if self.split[axis] != 1]
+        runs: list[list[int]] = []
+        order = sorted(kept)
+        for axis in kept:
+            follows = runs and order.index(axis) == order.index(runs[-1][-1]) + 1
+            runs[-1].append(axis) if follows else runs.append([axis])
+        by_source = sorted(runs)
+        split = tuple(prod(self.split[axis] for axis in run) for run in by_source)
+        return split, tuple(by_source.index(run) for run in runs)
 
     def inverse(self) -> Rearrangement:
         """Return the rearrangement that undoes this one."""
@@ -108,7 +123,7 @@ def _refinement(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, .
     """Return the coarsest shape that both shapes are groupings of."""
     cuts = sorted({*accumulate(first, mul), *accumulate(second, mul)} - {1})
     edges = [1, *cuts]
-    pairs = list(zip(edges, edges[1:], strict=False))
+    pairs = list(pairwise(edges))
     if any(not low or high % low for low, high in pairs):
         raise ValueError(f"{first} and {second} have no common refinement")
     return tuple(high // low for low, high in pairs)

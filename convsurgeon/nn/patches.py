@@ -3,7 +3,7 @@
 A convolution whose stride equals its kernel reads every element of its (cropped) input exactly
 once. Its windows are therefore a mere rearrangement of the input:
 
-    [B, C, H, W] -> crop [B, C, gh*kh, gw*kw] -> split [B, C, gh, kh, gw, kw]
+    [B, C, H, W] -> windows [B, C, gh, gw, kh, kw]
                  -> permute [B, gh, gw, C, kh, kw] -> merge [B, gh*gw, C*kh*kw]
 
 Every step but the last is a view, and the last one copies at most once. No step depends on a value,
@@ -63,19 +63,17 @@ def patchify(x: Tensor, kernel: Sequence[int], order: str = CHANNEL_FIRST) -> Te
     dims = len(kernel)
     if not 1 <= dims <= MAX_DIMS or x.dim() != dims + 2:
         raise ValueError(f"cannot cut {x.dim()} axes [B, C, *spatial] by a kernel {tuple(kernel)}")
-    # From the last axis to the first, so that a split does not move the axes still to be split.
-    for axis in range(dims + 1, 1, -1):
-        size, patch = x.shape[axis], kernel[axis - 2]
-        if size < patch:
+    for axis, patch in enumerate(kernel, start=2):
+        if x.shape[axis] < patch:
             raise RuntimeError(
-                f"kernel {tuple(kernel)} is larger than the input, which has size {size} "
+                f"kernel {tuple(kernel)} is larger than the input, which has size {x.shape[axis]} "
                 f"along axis {axis} of [B, C, *spatial]"
             )
-        # Always narrowed, even where nothing is cut off: a condition on the remainder would tie
-        # an exported program to sizes with the remainder of the example.
-        cropped = x.narrow(axis, 0, size // patch * patch)
-        x = torch.unflatten(cropped, axis, (size // patch, patch))
-    grid_axes, patch_axes = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+        # unfold crops by itself, and puts the window's axis last. Cropping and splitting by hand
+        # gives the same views, but ties an exported program to sizes that the kernel divides, or
+        # to sizes that it does not, as in the example: the two differ in being contiguous.
+        x = x.unfold(axis, patch, patch)
+    grid_axes, patch_axes = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
     inner = (1, *patch_axes) if order == CHANNEL_FIRST else (*patch_axes, 1)
     return x.permute(0, *grid_axes, *inner).flatten(-1 - dims)
 

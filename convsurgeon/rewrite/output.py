@@ -1,0 +1,46 @@
+"""A file about to be written: its header, and its data as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from convsurgeon.dtypes import itemsize
+from convsurgeon.header import Header
+from convsurgeon.rearrangement import Rearrangement
+from convsurgeon.rewrite.permute import permuted
+from convsurgeon.store import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is written instead of a source.
+
+    Attributes:
+        prefix: the length and the header.
+        header: the source's, whose data is read.
+        moves: rearrangements of the tensors whose bytes change place, by name. All others keep
+            every byte, and all tensors keep their offsets.
+    """
+
+    prefix: bytes
+    header: Header
+    moves: Mapping[str, Rearrangement]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.prefix) + self.header.data_bytes
+
+    def pieces(self, reader: Reader) -> Iterator[bytes | memoryview | bytearray]:
+        """Yield the whole file; what does not change is one sequential copy."""
+        yield self.prefix
+        done = 0
+        for tensor in self.header.in_data_order:
+            arrangement = self.moves.get(tensor.name)
+            if arrangement is None or not arrangement.moves_bytes:
+                continue
+            yield from reader.chunks(done, tensor.begin)
+            yield from permuted(reader, tensor.begin, itemsize(tensor.dtype), arrangement)
+            done = tensor.end
+        yield from reader.chunks(done, self.header.data_bytes)

@@ -1,0 +1,93 @@
+"""Plan -> the file that carries it out, with the recipe that can undo it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+from convsurgeon.header import Header, lay_out, padded_length
+from convsurgeon.header.layout import text_length
+from convsurgeon.plan import METADATA_KEY, LayerPlan, Original, Recipe, Step
+from convsurgeon.rewrite.output import Output
+from convsurgeon.store import PICKLE_SUFFIXES, Reader, Source
+
+
+def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Output:
+    """Return the file in which the layers are rewritten.
+
+    Args:
+        source: the file that holds them.
+        reader: of that file.
+        layers: those of the plan that have a rewrite and stand in this file.
+        tool: name and version for the recipe.
+
+    Raises:
+        RecipeError: CS082 where the file has a damaged recipe.
+    """
+    header = source.header
+    rewrites = {layer.key: layer.rewrite for layer in layers if layer.rewrite}
+    recipe = _recipe(source, reader, layers, tool)
+    tensors = tuple(
+        t._replace(shape=rewrites[t.name].weight_shape) if t.name in rewrites else t
+        for t in header.tensors
+    )
+    old = [(k, v) for k, v in header.metadata or () if k != METADATA_KEY]
+    new = Header(tensors, (*old, (METADATA_KEY, recipe.to_text())))
+    like = None if _is_pickle(source) else len(reader.prefix()) - 8
+    prefix = lay_out(new, padded_length(text_length(new), like))
+    return Output(prefix, header, {key: r.arrangement for key, r in rewrites.items()})
+
+
+def _recipe(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Recipe:
+    steps = tuple(_step(source, reader, layer) for layer in layers if layer.rewrite)
+    earlier = source.header.metadata_map.get(METADATA_KEY)
+    if earlier is not None:
+        before = Recipe.from_text(earlier)
+        return Recipe(tool, before.original, (*before.steps, *steps))
+    return Recipe(tool, _original(source, reader.prefix()), steps)
+
+
+def _step(source: Source, reader: Reader, layer: LayerPlan) -> Step:
+    if layer.rewrite is None or layer.geometry is None or layer.evidence is None:
+        raise ValueError(f"{layer.module} has nothing to record")
+    tensor = source.header.by_name[layer.key]
+    digest = hashlib.sha256()
+    for piece in reader.chunks(tensor.begin, tensor.end):
+        digest.update(piece)
+    return Step(
+        key=layer.key,
+        rule=layer.rewrite.rule,
+        layout=layer.rewrite.layout,
+        source_form=layer.form,
+        source_shape=layer.weight_shape,
+        target_form=layer.rewrite.to,
+        target_shape=layer.rewrite.weight_shape,
+        geometry=layer.geometry,
+        evidence=layer.evidence,
+        sha256=digest.hexdigest(),
+    )
+
+
+def _original(source: Source, prefix: bytes) -> Original:
+    header = source.header
+    laid_out_again = lay_out(header, len(prefix) - 8) if _fits(header, prefix) else b""
+    unusual = laid_out_again != prefix
+    name = source.path.with_suffix(".safetensors").name if _is_pickle(source) else source.path.name
+    return Original(
+        name=name,
+        header_length=len(prefix) - 8,
+        header_sha256=hashlib.sha256(prefix).hexdigest(),
+        has_metadata=header.metadata is not None,
+        header=base64.b64encode(zlib.compress(prefix, 9)).decode("ascii") if unusual else None,
+        dropped=source.dropped,
+    )
+
+
+def _fits(header: Header, prefix: bytes) -> bool:
+    return text_length(header) <= len(prefix) - 8
+
+
+def _is_pickle(source: Source) -> bool:
+    return source.path.suffix in PICKLE_SUFFIXES

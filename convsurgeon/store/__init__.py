@@ -1,0 +1,36 @@
+"""The only place that opens checkpoint files."""
+
+from convsurgeon.store.files import same_bytes
+from convsurgeon.store.find import (
+    Checkpoint,
+    ReadOptions,
+    checkpoint_paths,
+    expand,
+    read_checkpoint,
+)
+from convsurgeon.store.index import INDEX_SUFFIX, read_shards
+from convsurgeon.store.pickles import SUFFIXES as PICKLE_SUFFIXES
+from convsurgeon.store.pickles import read_pickle
+from convsurgeon.store.publish import FileDraft, FolderDraft, Outcome
+from convsurgeon.store.source import CHUNK, Reader, SafetensorsFile, Source, read_safetensors
+
+__all__ = [
+    "CHUNK",
+    "INDEX_SUFFIX",
+    "PICKLE_SUFFIXES",
+    "Checkpoint",
+    "FileDraft",
+    "FolderDraft",
+    "Outcome",
+    "ReadOptions",
+    "Reader",
+    "SafetensorsFile",
+    "Source",
+    "checkpoint_paths",
+    "expand",
+    "read_checkpoint",
+    "read_pickle",
+    "read_safetensors",
+    "read_shards",
+    "same_bytes",
+]

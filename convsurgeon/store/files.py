@@ -1,0 +1,112 @@
+"""What publishing needs from the file system, one small function each."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from convsurgeon.errors import NotSyncedError, OutputError
+from convsurgeon.store.source import CHUNK, opened
+
+TEMPORARY = ".convsurgeon-tmp"
+"""How the name of every temporary file and folder ends."""
+
+
+def same_bytes(first: Path, second: Path) -> bool:
+    """Compare two files in bounded memory."""
+    with opened(first) as a, opened(second) as b:
+        if os.fstat(a).st_size != os.fstat(b).st_size:
+            return False
+        with open(a, "rb", closefd=False) as left, open(b, "rb", closefd=False) as right:
+            while piece := left.read(CHUNK):
+                if piece != right.read(CHUNK):
+                    return False
+    return True
+
+
+def same_tree(first: Path, second: Path) -> bool:
+    """Compare two folders: the same names, and the same bytes under each."""
+    names = {p.relative_to(first) for p in first.rglob("*")}
+    if names != {p.relative_to(second) for p in second.rglob("*")}:
+        return False
+    files = [name for name in sorted(names) if not (first / name).is_dir()]
+    return all((second / n).is_file() and same_bytes(first / n, second / n) for n in files)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Tell whether it is a folder that a rename may replace."""
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+def write_all(fd: int, pieces: Iterable[bytes | memoryview], target: Path) -> None:
+    """Write every piece whole."""
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            written = os.write(fd, rest)  # may be short: a full disk fails on the next call only
+            if not written:
+                raise OutputError("CS071", "the system wrote nothing", where=target)
+            rest = rest[written:]
+
+
+def keep_owner_and_mode(fd: int, old: Path) -> None:
+    """Give an open file the owner and mode of the file that it will replace."""
+    was = old.stat()
+    os.fchmod(fd, stat.S_IMODE(was.st_mode))
+    with suppress(PermissionError):  # only root may give files away
+        os.fchown(fd, was.st_uid, was.st_gid)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn what the system refuses into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        message = f"cannot write: {error.strerror or error}"
+        raise OutputError("CS071", message, where=target, hint="nothing was left behind") from None
+
+
+def sync(folder: Path) -> None:
+    """Sync a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(target: Path) -> None:
+    """Sync the folder that holds `target`, so that its name survives a power cut."""
+    try:
+        sync(target.parent)
+    except OSError as error:
+        message = f"the output is in place, but the last sync failed: {error.strerror}"
+        raise NotSyncedError("CS073", message, where=target) from None
+
+
+def remove_stale(target: Path) -> None:
+    """Remove temporaries of this target whose process is gone."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*{TEMPORARY}"):
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path)
+            finally:
+                os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; it may be gone already."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

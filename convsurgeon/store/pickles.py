@@ -1,0 +1,192 @@
+"""PyTorch files (.pt, .pth, .bin, .ckpt): weights only, memory-mapped, never otherwise."""
+
+from __future__ import annotations
+
+import pickle
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convsurgeon.errors import PickleError
+from convsurgeon.header import Header, lay_out, pack
+from convsurgeon.store.source import CHUNK, Reader, Stamp, opened
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_MIN_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747: older unpicklers are not safe
+_MAX_DEPTH = 4
+
+_NAMES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "int16": "I16",
+    "uint16": "U16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int32": "I32",
+    "uint32": "U32",
+    "float32": "F32",
+    "complex64": "C64",
+    "float64": "F64",
+    "int64": "I64",
+    "uint64": "U64",
+}
+
+
+@dataclass(frozen=True)
+class PickleFile:
+    """A PyTorch file, seen as the safetensors file that its tensors make up."""
+
+    path: Path
+    header: Header
+    key: str | None
+    stamp: Stamp
+    dropped: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of that safetensors file."""
+        return len(lay_out(self.header)) + self.header.data_bytes
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Open it; see `Source.reader`."""
+        tensors, _ = _load(self.path, self.key)
+        yield _PickleReader(self, tensors)
+        with opened(self.path) as fd:
+            if Stamp.of(fd) != self.stamp:
+                message = "the file changed while it was read"
+                raise PickleError("CS038", message, where=self.path)
+
+
+@dataclass(frozen=True)
+class _PickleReader:
+    file: PickleFile
+    tensors: Mapping[str, torch.Tensor]
+
+    def prefix(self) -> bytes:
+        return lay_out(self.file.header)
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+        order = self.file.header.in_data_order
+        place = max(bisect_right(order, begin, key=lambda t: t.begin) - 1, 0)
+        for info in order[place:]:
+            if info.begin >= end:
+                return
+            first, last = max(begin, info.begin), min(end, info.end)
+            view = _bytes_of(self.tensors[info.name]) if first < last else memoryview(b"")
+            for position in range(first, last, CHUNK):
+                yield view[position - info.begin : min(position + CHUNK, last) - info.begin]
+
+    def read(self, begin: int, end: int) -> bytes:
+        return b"".join(self.chunks(begin, end))
+
+
+def read_pickle(path: Path, key: str | None = None) -> PickleFile:
+    """Read what a PyTorch file holds.
+
+    Args:
+        path: the file.
+        key: which of several nested dictionaries, joined with dots: `state_dict`, `model_ema`.
+
+    Raises:
+        PickleError: CS050 where it cannot be read with weights only, CS051 where several
+            dictionaries could be meant, CS052 where torch is missing or too old.
+        UnreadableError: CS030, CS037.
+    """
+    with opened(path) as fd:
+        stamp = Stamp.of(fd)
+    tensors, dropped = _load(path, key)
+    for name, tensor in tensors.items():
+        _check(path, name, tensor, stamp.size)
+    entries = ((n, _NAMES[str(t.dtype)[6:]], tuple(t.shape)) for n, t in tensors.items())
+    return PickleFile(path, pack(entries, {"format": "pt"}), key, stamp, dropped)
+
+
+def _load(path: Path, key: str | None) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    try:
+        import torch
+    except ImportError:
+        raise PickleError("CS052", "reading a PyTorch file needs torch", where=path) from None
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _MIN_TORCH:
+        message = f"torch {torch.__version__} has known holes in reading weights only"
+        raise PickleError("CS052", message, where=path, hint="install torch 2.10 or newer")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        message = f"cannot be read with weights only: {lines[0][:200]}"
+        hint = "save its state_dict again with a current torch where the file is trusted"
+        raise PickleError("CS050", message, where=path, hint=hint) from None
+    return _choose(path, content, key)
+
+
+def _choose(
+    path: Path, content: object, key: str | None
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    found = dict(_state_dicts(content, ""))
+    if key is None and "" in found:
+        key = ""
+    if key is None and len(found) > 1:
+        names = ", ".join(map(repr, found))
+        hint = f"choose one with --key: {names}"
+        raise PickleError("CS051", f"it holds {len(found)} state dicts", where=path, hint=hint)
+    key = next(iter(found), None) if key is None else key
+    if key is None or key not in found:
+        what = "no state dict" if not found else f"no state dict under {key!r}"
+        hint = f"it has {', '.join(map(repr, found))}" if found else ""
+        raise PickleError("CS051", f"it holds {what}", where=path, hint=hint)
+    chosen = found[key]
+    tensors = {str(name): value for name, value in chosen.items() if _is_tensor(value)}
+    others = [f"{key}.{n}".lstrip(".") for n in chosen if str(n) not in tensors]
+    if key and isinstance(content, Mapping):
+        others += [str(name) for name in content if str(name) != key.partition(".")[0]]
+    return tensors, tuple(sorted(others))
+
+
+def _state_dicts(content: object, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each dictionary that holds tensors under text keys, outermost first."""
+    if not isinstance(content, Mapping) or prefix.count(".") >= _MAX_DEPTH:
+        return
+    if any(not isinstance(name, str) for name in content):
+        return
+    if any(_is_tensor(value) for value in content.values()):
+        yield prefix, content
+        return
+    for name, value in content.items():
+        yield from _state_dicts(value, f"{prefix}.{name}".lstrip("."))
+
+
+def _is_tensor(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _check(path: Path, name: str, tensor: torch.Tensor, file_size: int) -> None:
+    import torch
+
+    if tensor.layout is not torch.strided or str(tensor.dtype)[6:] not in _NAMES:
+        what = f"{name} is {tensor.dtype}, {tensor.layout}"
+        raise PickleError("CS050", f"safetensors cannot hold a tensor: {what}", where=path)
+    # A stride of 0 lets four bytes claim to be 32 GiB, and writing it out would need them.
+    if tensor.numel() * tensor.element_size() > file_size:
+        raise PickleError("CS050", f"{name} claims more bytes than the file has", where=path)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    plain = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().data

@@ -1,0 +1,190 @@
+"""Outputs: nothing appears under its final name until it is complete, synced and verified.
+
+The order is the one that survives a power cut: temporary name in the target's own folder, write,
+sync, (verify,) rename, sync the folder. A rename without the first sync can leave a file of zeros
+of the right size.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from convsurgeon.errors import OutputError
+from convsurgeon.store.files import (
+    TEMPORARY,
+    is_empty_folder,
+    keep_owner_and_mode,
+    remove,
+    remove_stale,
+    same_bytes,
+    same_tree,
+    sync,
+    sync_folder,
+    write_all,
+    writing,
+)
+
+
+class Outcome(StrEnum):
+    """What publishing did."""
+
+    WRITTEN = "written"
+    SAME = "same"  # the very bytes were there already
+
+
+class _Draft:
+    """What files and folders have in common: a locked temporary beside the target."""
+
+    def __init__(self, target: Path, *, force: bool) -> None:
+        self.target = target
+        self.force = force
+        self.path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        with writing(self.target):
+            remove_stale(self.target)
+            while self._fd < 0:
+                self._fd = self._locked()
+        return self
+
+    def _locked(self) -> int:
+        fd = self._create()
+        # The lock tells the next run that this temporary is alive; SIGKILL releases it.
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.lexists(self.path):
+            return fd
+        os.close(fd)  # another run took it for stale between the two calls
+        return -1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        remove(self.path)
+        os.close(self._fd)
+
+    def _create(self) -> int:
+        raise NotImplementedError
+
+    def _refuse_existing(self) -> None:
+        message = "the output exists and holds something else"
+        hint = "choose another name, or add --force"
+        raise OutputError("CS070", message, where=self.target, hint=hint)
+
+
+class FileDraft(_Draft):
+    """A file on its way to its name.
+
+    Use it as a context: whatever is not published when the context ends is removed.
+
+    Args:
+        target: the final name.
+        force: whether an existing file is replaced.
+    """
+
+    def _create(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.open(self.path, flags, 0o666)  # the umask makes it what every new file is
+
+    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write all pieces and sync.
+
+        Raises:
+            OutputError: CS071.
+        """
+        with writing(self.target):
+            write_all(self._fd, pieces, self.target)
+            os.fsync(self._fd)
+
+    def publish(self) -> Outcome:
+        """Give the file its name.
+
+        Raises:
+            OutputError: CS070 where another file has it, CS071.
+            NotSyncedError: CS073: it has its name, but that may not survive a power cut.
+        """
+        with writing(self.target):
+            if os.path.lexists(self.target):
+                if self.target.is_file() and same_bytes(self.path, self.target):
+                    return Outcome.SAME
+                if not self.force or self.target.is_dir():
+                    self._refuse_existing()
+                keep_owner_and_mode(self._fd, self.target)
+                self.path.replace(self.target)
+            else:
+                self._link()
+        sync_folder(self.target)
+        return Outcome.WRITTEN
+
+    def _link(self) -> None:
+        # Unlike a rename, a link fails where another run has just published under the name.
+        try:
+            os.link(self.path, self.target)
+        except FileExistsError:
+            if not same_bytes(self.path, self.target):
+                self._refuse_existing()
+        except OSError:  # a file system without hard links
+            self.path.rename(self.target)
+
+
+class FolderDraft(_Draft):
+    """A folder on its way to its name; it appears with all its files by one rename."""
+
+    def _create(self) -> int:
+        self.path.mkdir()
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def write(self, name: str, pieces: Iterable[bytes | memoryview]) -> Path:
+        """Write one file, sync it, return where it is until the folder is published.
+
+        Raises:
+            OutputError: CS071.
+        """
+        path = self.path / name
+        with writing(self.target / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(path, flags, 0o666)
+            try:
+                write_all(fd, pieces, self.target / name)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        return path
+
+    def publish(self) -> Outcome:
+        """Give the folder its name; see `FileDraft.publish`."""
+        with writing(self.target):
+            for folder in (p for p in self.path.rglob("*") if p.is_dir()):
+                sync(folder)
+            os.fsync(self._fd)
+            if self.target.is_dir() and same_tree(self.path, self.target):
+                return Outcome.SAME
+            occupied = os.path.lexists(self.target) and not is_empty_folder(self.target)
+            if occupied and not self.force:
+                self._refuse_existing()
+            self._replace() if occupied else self.path.rename(self.target)
+        sync_folder(self.target)
+        return Outcome.WRITTEN
+
+    def _replace(self) -> None:
+        # Two renames: for an instant the name is free, but at every instant one whole folder is
+        # there, and an error puts the old one back.
+        old = self.path.with_name(f"{self.path.name}.old{TEMPORARY}")
+        self.target.rename(old)
+        try:
+            self.path.rename(self.target)
+        except OSError:
+            old.rename(self.target)
+            raise
+        remove(old)

@@ -1,0 +1,49 @@
+"""Call a file that is not what its name says by its right name."""
+
+from __future__ import annotations
+
+from convsurgeon.errors import ConvsurgeonError, UnreadableError
+from convsurgeon.header import FORMAT_MAX_HEADER
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
+
+# First bytes -> what the file is. Asked only where the first eight bytes are no plausible length:
+# a header of 123 bytes begins with the byte of "{" as well.
+_MAGIC = (
+    (b"PK\x03\x04", "a zip archive, probably a PyTorch file (.pt, .pth, .bin)"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"{", "JSON text"),
+)
+_TEXT_SAMPLE = 64
+
+
+def misnamed(first: bytes) -> ConvsurgeonError | None:
+    """Return the error that says what a file really is; None where it may be safetensors.
+
+    Args:
+        first: its first bytes, at least 64 where it has as many.
+    """
+    if not first:
+        hint = "an interrupted download or copy: fetch it again"
+        return UnreadableError("CS031", "the file is empty", hint=hint)
+    if first.startswith(_LFS):
+        hint = "run git lfs pull in its repository"
+        return UnreadableError("CS033", "this is a Git LFS pointer, not the weights", hint=hint)
+    if first.lstrip()[:_TEXT_SAMPLE].lower().startswith(_HTML):
+        hint = "download it again; open it to see what the server said"
+        return UnreadableError("CS034", "this is a web page, not the weights", hint=hint)
+    plausible = int.from_bytes(first[:8], "little") <= FORMAT_MAX_HEADER and len(first) >= 8
+    for magic, name in () if plausible else _MAGIC:
+        if first.startswith(magic):
+            hint = "rename it to what it is, or name the right file"
+            return UnreadableError("CS035", f"this is {name}, not a safetensors file", hint=hint)
+    return None

@@ -1,0 +1,189 @@
+"""Reading checkpoint files: headers at once, data in chunks of a mebibyte."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from convsurgeon.errors import ConvsurgeonError, UnreadableError
+from convsurgeon.header import DEFAULT_MAX_HEADER, Header, header_length, parse
+from convsurgeon.store.sniff import misnamed
+
+CHUNK = 1 << 20
+"""Bytes per read: larger ones fall out of the processor's cache and are several times slower."""
+_SNIFF = 64
+
+
+class Reader(Protocol):
+    """The bytes of one file, while it is open."""
+
+    def prefix(self) -> bytes:
+        """Return the length and the header as they stand in the file."""
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield the data from `begin` to `end`, counted from the end of the header."""
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return the data from `begin` to `end` in one piece."""
+
+
+class Source(Protocol):
+    """A file of tensors; a PyTorch file is seen as the safetensors file that it makes up."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def header(self) -> Header:
+        """Its tensors and metadata."""
+
+    @property
+    def size(self) -> int:
+        """Bytes as safetensors."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What it holds beside tensors."""
+
+    def reader(self) -> AbstractContextManager[Reader]:
+        """Open it.
+
+        Raises:
+            UnreadableError: CS038, at the end, where it changed in the meantime.
+        """
+
+
+class Stamp(NamedTuple):
+    """What changes when somebody writes to a file."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, fd: int) -> Stamp:
+        """Take it from an open file."""
+        s = os.fstat(fd)
+        return cls(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """A safetensors file whose header was read and found valid."""
+
+    path: Path
+    header: Header
+    header_length: int
+    stamp: Stamp
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.stamp.size
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Open it; see `Source.reader`."""
+        with opened(self.path) as fd:
+            self._check(fd)
+            yield _SafetensorsReader(self, fd)
+            self._check(fd)
+
+    def _check(self, fd: int) -> None:
+        if Stamp.of(fd) != self.stamp:
+            message = "the file changed while it was read"
+            hint = "run again when nothing writes to it"
+            raise UnreadableError("CS038", message, where=self.path, hint=hint)
+
+
+@dataclass(frozen=True)
+class _SafetensorsReader:
+    file: SafetensorsFile
+    fd: int
+
+    def prefix(self) -> bytes:
+        return b"".join(_pread(self.fd, 0, self._data, self.file.path))
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+        return _pread(self.fd, self._data + begin, self._data + end, self.file.path)
+
+    def read(self, begin: int, end: int) -> bytes:
+        return b"".join(self.chunks(begin, end))
+
+    @property
+    def _data(self) -> int:
+        return 8 + self.file.header_length
+
+
+def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> SafetensorsFile:
+    """Read and check the header of a safetensors file.
+
+    Args:
+        path: a regular file, or a symbolic link to one.
+        limit: largest header to accept, in bytes.
+
+    Raises:
+        UnreadableError: CS030 to CS037, with what the file really is.
+        HeaderError: CS040, CS041.
+    """
+    with opened(path) as fd:
+        stamp = Stamp.of(fd)
+        first = b"".join(_pread(fd, 0, min(stamp.size, _SNIFF), path))
+        wrong = misnamed(first)
+        if wrong:
+            raise wrong.at(path)
+        try:
+            length = header_length(first[:8], stamp.size, limit)
+            text = b"".join(_pread(fd, 8, 8 + length, path))
+            header = parse(text, stamp.size - 8 - length)
+        except ConvsurgeonError as error:
+            raise error.at(path) from None
+    return SafetensorsFile(path, header, length, stamp)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Open a regular file for reading; what the system refuses becomes one clear error.
+
+    Raises:
+        UnreadableError: CS030 where there is none, CS037 where it cannot be read.
+    """
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UnreadableError("CS037", "this is no regular file", where=path)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def unreadable(path: Path, error: OSError) -> UnreadableError:
+    """Return the error for a path that the system refuses to open."""
+    if isinstance(error, FileNotFoundError):
+        return UnreadableError("CS030", "there is no such file", where=path)
+    return UnreadableError("CS037", f"cannot be read: {error.strerror or error}", where=path)
+
+
+def _pread(fd: int, begin: int, end: int, path: Path) -> Iterator[bytes]:
+    position = begin
+    while position < end:
+        try:
+            piece = os.pread(fd, min(CHUNK, end - position), position)
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if not piece:
+            raise UnreadableError("CS038", "the file became shorter while it was read", where=path)
+        yield piece
+        position += len(piece)
