@@ -1,1 +1,70 @@
-"""placeholder."""
+"""Rewrite convolutions into equivalent linear layers, and back, in checkpoints and live models.
+
+    import convsurgeon as cs
+
+    plan    = cs.scan("model.safetensors")                      # no tensor is read
+    report  = cs.swap("model.safetensors", "out.safetensors")   # rewritten, proved, published
+    verdict = cs.verify("model.safetensors", "out.safetensors") # verdict.equivalent
+    cs.restore("out.safetensors", "again.safetensors")          # byte-identical to the original
+    cs.load(model, "out.safetensors")                           # swap the layers, load strictly
+
+Importing the package imports neither torch nor rich: each name is looked up when it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convsurgeon.api import (
+        RestoreReport,
+        SwapReport,
+        restore,
+        scan,
+        swap,
+        verify,
+    )
+    from convsurgeon.errors import ConvsurgeonError
+    from convsurgeon.plan import Plan
+    from convsurgeon.proof import Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConvsurgeonError": "convsurgeon.errors",
+    "Plan": "convsurgeon.plan",
+    "RestoreReport": "convsurgeon.api",
+    "SwapReport": "convsurgeon.api",
+    "Verdict": "convsurgeon.proof",
+    "restore": "convsurgeon.api",
+    "scan": "convsurgeon.api",
+    "swap": "convsurgeon.api",
+    "verify": "convsurgeon.api",
+}
+
+__all__ = [
+    "ConvsurgeonError",
+    "Plan",
+    "RestoreReport",
+    "SwapReport",
+    "Verdict",
+    "__version__",
+    "restore",
+    "scan",
+    "swap",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

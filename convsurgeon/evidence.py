@@ -106,7 +106,7 @@ def weigh(module: str, statements: Iterable[Statement]) -> Weighed:
     ranked = sorted(statements, key=lambda s: -s.level)
     if not ranked:
         return Weighed(None)
-    best, *others = ranked
+    best = ranked[0]
     warnings = []
     for place, one in enumerate(ranked):
         for other in ranked[place + 1 :]:
@@ -116,14 +116,19 @@ def weigh(module: str, statements: Iterable[Statement]) -> Weighed:
             if _fatal(one, other):
                 raise ContradictionError("CS060", f"evidence disagrees: {text}", where=module)
             warnings.append(f"{module}: {text}; the first is used")
-    refusing = next((s for s in ranked if s.refusal), None)
+    inferred = best.level is Level.FINGERPRINT
+    refusing = next((s for s in ranked if s.refusal and (inferred or _is_stated(s))), None)
     knowing = next((s for s in ranked if s.geometry is not None), None)
     agreed = [s for s in (refusing, knowing) if s and not s.contradicts(best)]
     return Weighed(agreed[0] if agreed else best, tuple(warnings))
 
 
+def _is_stated(statement: Statement) -> bool:
+    return statement.level is not Level.FINGERPRINT
+
+
 def _fatal(stronger: Statement, weaker: Statement) -> bool:
-    if weaker.level is Level.FINGERPRINT:
+    if not _is_stated(weaker):
         return False
     overruled = weaker.level in (Level.CONFIG, Level.RECIPE)
     return not (stronger.level is Level.USER and overruled)

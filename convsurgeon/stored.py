@@ -67,7 +67,8 @@ _SCALES = ("weight_scale", "weight_scale_inv", "weight_scale_2", "scale", "scale
 
 def scaled(stored: Stored) -> Refusal | None:
     """Refuse a weight with quantisation state beside or below its name."""
-    names = (*(f"{stored.module}.{s}" for s in _SCALES), f"{stored.key}.absmax")
+    prefix = stored.key.removesuffix(stored.key.rpartition(".")[2])
+    names = (*(prefix + scale for scale in _SCALES), f"{stored.key}.absmax")
     found = next((name for name in names if name in stored.names), None)
     return Refusal("CS011", f"a scale is stored beside it: {found}") if found else None
 

@@ -34,9 +34,23 @@ def module_of(key: str) -> str:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which `blocks.2` stands before `blocks.10`."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(1, int(p), "") if p.isascii() and p.isdigit() else (0, 0, p) for p in parts if p]
+    """Sort key by which `blocks.2` stands before `blocks.10`.
+
+    A number is compared by its length, then its digits: a file may hold names with more digits
+    than Python converts. Names longer than any real one are compared as they stand.
+    """
+    parts = re.split(r"([0-9]+)", name) if len(name) <= _MAX_NATURAL else [name]
+    return [_part(part) for part in parts if part]
+
+
+_MAX_NATURAL = 4096
+
+
+def _part(part: str) -> tuple[int, int, str]:
+    if not (part.isascii() and part.isdigit()):
+        return 0, 0, part
+    digits = part.lstrip("0")
+    return 1, len(digits), digits
 
 
 def grow(modules: Iterable[str]) -> Node:

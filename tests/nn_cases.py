@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -22,19 +23,24 @@ KINDS = ("gemm", "c p1 p2", "p1 p2 c")
 UNIT = 2.0**-53  # unit roundoff of float64
 
 
-def replacement(kind: str, conv: Conv) -> nn.Module:
+def replacement(kind: str, conv: Conv) -> GemmConv1d | GemmConv2d | GemmConv3d | PatchLinear:
     """Build the drop-in module that a row of KINDS names."""
     if kind == "gemm":
         return GEMMS[len(conv.kernel_size)].from_conv(conv)
     return PatchLinear.from_conv(conv, kind)
 
 
-def make_conv(kernel: tuple[int, ...], channels: int = 3, out: int = 4, **rest: object) -> Conv:
+def make_conv(kernel: tuple[int, ...], channels: int = 3, out: int = 4, **rest: Any) -> Conv:
     """Build a convolution of as many axes as the kernel has, with stride == kernel."""
-    kind: type[nn.Module] = CONVS[len(kernel)]
+    kind: Any = CONVS[len(kernel)]
     conv = kind(channels, out, kernel, **{"stride": kernel, **rest})
     assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     return conv
+
+
+def set_memory(module: Conv, memory: torch.memory_format) -> None:
+    """Lay a module's weight out in another order of memory."""
+    module.weight.data = module.weight.data.contiguous(memory_format=memory)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from convsurgeon.nn import FlatConv2d, GemmConv2d, PatchLinear
 from tests.nn_cases import KINDS, absolute, assert_close, make_conv, products, replacement
 
 # Sizes that the kernel divides along both axes, along one, along none; a batch of one.
-SIZES = [(2, 3, 17, 18), (2, 3, 16, 16), (5, 3, 21, 32), (1, 3, 9, 11)]
+SIZES = [(2, 3, 17, 18), (2, 3, 16, 16), (5, 3, 21, 32), (1, 3, 9, 19)]
 
 
 def check(captured: object, conv: nn.Conv2d, x: Tensor) -> None:
@@ -22,9 +22,9 @@ def check(captured: object, conv: nn.Conv2d, x: Tensor) -> None:
         assert_close(captured(x), conv(x), absolute(conv)(x.abs()), products(conv))
 
 
-def conv_4x4() -> nn.Conv2d:
+def make(*kernel: int) -> nn.Conv2d:
     torch.manual_seed(0)
-    conv = make_conv((4, 4), dtype=torch.float64)
+    conv = make_conv(kernel, dtype=torch.float64)
     assert isinstance(conv, nn.Conv2d)
     return conv
 
@@ -32,7 +32,7 @@ def conv_4x4() -> nn.Conv2d:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_graph_for_all_sizes(kind: str) -> None:
     torch._dynamo.reset()
-    conv = conv_4x4()
+    conv = make(4, 4)
     compiled = torch.compile(replacement(kind, conv), backend="eager", fullgraph=True, dynamic=True)
     for size in SIZES:
         check(compiled, conv, torch.randn(size, dtype=torch.float64))
@@ -44,17 +44,20 @@ def test_one_graph_for_all_sizes(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gemm", "p1 p2 c"])
 def test_inductor(kind: str) -> None:
     torch._dynamo.reset()
-    conv = conv_4x4()
+    conv = make(4, 4)
     compiled = torch.compile(replacement(kind, conv), fullgraph=True)
     check(compiled, conv, torch.randn(2, 3, 9, 13, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("example", SIZES[:2])
+@pytest.mark.parametrize("kernel", [(4, 4), (2, 8)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_export_with_dynamic_sizes(kind: str, example: tuple[int, ...]) -> None:
+def test_export_with_dynamic_sizes(
+    kind: str, kernel: tuple[int, int], example: tuple[int, ...]
+) -> None:
     """The remainder of the example must not be built into the program, whichever it is."""
-    conv = conv_4x4()
-    dynamic = {"input": {axis: Dim.DYNAMIC for axis in (0, 2, 3)}}
+    conv = make(*kernel)
+    dynamic = {"input": dict.fromkeys((0, 2, 3), Dim.DYNAMIC)}
     x = torch.randn(example, dtype=torch.float64)
     module = torch.export.export(replacement(kind, conv), (x,), dynamic_shapes=dynamic).module()
     for size in SIZES:

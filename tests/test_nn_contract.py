@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.nn_cases import (
     make_conv,
     products,
     replacement,
+    set_memory,
 )
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +81,7 @@ def test_channels_last(kind: str, of: str) -> None:
     x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
     want, magnitude = conv(x), absolute(conv)(x.abs())
     if of != "input":
-        conv = conv.to(memory_format=torch.channels_last)
+        set_memory(conv, torch.channels_last)
     if of != "weight":
         x = x.to(memory_format=torch.channels_last)
     assert_close(replacement(kind, conv)(x), want, magnitude, products(conv))
@@ -158,7 +160,7 @@ def test_the_result_is_in_token_order(kind: str) -> None:
 
 
 @pytest.mark.parametrize("rest", [{"padding": "valid"}, {"padding_mode": "circular"}])
-def test_ways_to_say_no_padding(kind: str, rest: dict[str, str]) -> None:
+def test_ways_to_say_no_padding(kind: str, rest: dict[str, Any]) -> None:
     torch.manual_seed(0)
     conv = make_conv((2, 2), dtype=torch.float64, **rest)
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d
-from tests.nn_cases import Case, assert_close, bits, cases
+from tests.nn_cases import Case, assert_close, bits, cases, set_memory
 
 FlatConv = FlatConv1d | FlatConv2d | FlatConv3d
 FLATS: dict[int, type[FlatConv]] = {1: FlatConv1d, 2: FlatConv2d, 3: FlatConv3d}
@@ -24,8 +24,11 @@ def build(case: Case) -> tuple[nn.Linear, FlatConv]:
 
 
 def magnitude(linear: nn.Linear, x: Tensor) -> Tensor:
-    bias = None if linear.bias is None else linear.bias.abs()
-    return nn.functional.linear(x.abs(), linear.weight.abs(), bias)
+    absolute = copy.deepcopy(linear)
+    with torch.no_grad():
+        for parameter in absolute.parameters():
+            parameter.abs_()
+    return torch.as_tensor(absolute(x.abs()))
 
 
 @settings(deadline=None, max_examples=60)
@@ -69,7 +72,7 @@ def test_the_two_methods_give_14_9_and_19(channels: int, kernel: int | tuple[int
 
 def test_from_linear_shares_what_it_can() -> None:
     linear = nn.Linear(18, 4).eval()
-    linear.weight.requires_grad_(requires_grad=False)
+    linear.weight.requires_grad = False
     conv = FlatConv2d.from_linear(linear, 3, (2, 3))
     assert isinstance(conv, nn.Conv2d)
     assert conv.weight.shape == (4, 3, 2, 3)
@@ -84,11 +87,12 @@ def test_from_linear_shares_what_it_can() -> None:
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [True, False])
-def test_inverse_keeps_every_bit(memory: torch.memory_format, bias: bool) -> None:  # noqa: FBT001
+def test_inverse_keeps_every_bit(memory: torch.memory_format, bias: bool) -> None:
     linear = nn.Linear(18, 4, bias=bias).eval()
     random = torch.randint(-(2**31), 2**31 - 1, (4, 18), dtype=torch.int32)
     linear.weight = nn.Parameter(random.view(torch.float32))
-    conv = FlatConv2d.from_linear(linear, 3, (2, 3)).to(memory_format=memory)
+    conv = FlatConv2d.from_linear(linear, 3, (2, 3))
+    set_memory(conv, memory)
     back = conv.to_linear()
     assert type(back) is nn.Linear
     assert repr(back) == repr(linear)

@@ -15,8 +15,9 @@ from tests.nn_cases import Case, cases
 
 def one_patch(x: Tensor, kernel: tuple[int, ...], at: tuple[int, ...], order: str) -> Tensor:
     """Cut one patch `[B, C*prod(kernel)]` out by its definition."""
-    where = tuple(slice(i * k, (i + 1) * k) for i, k in zip(at, kernel, strict=True))
-    patch = x[(slice(None), slice(None), *where)]
+    patch = x
+    for axis, (i, k) in enumerate(zip(at, kernel, strict=True), start=2):
+        patch = patch.narrow(axis, i * k, k)
     if order == "p1 p2 c":
         patch = torch.stack(list(patch.unbind(1)), dim=-1)
     return patch.reshape(x.shape[0], x.shape[1] * math.prod(kernel))
@@ -30,8 +31,10 @@ def test_each_token_is_its_patch(case: Case, order: str) -> None:
     grid = tuple(s // k for s, k in zip(case.spatial, case.kernel, strict=True))
     tokens = patchify(x, case.kernel, order)
     assert tokens.shape == (x.shape[0], *grid, case.channels * math.prod(case.kernel))
-    for at in itertools.product(*map(range, grid)):
-        assert torch.equal(tokens[(slice(None), *at)], one_patch(x, case.kernel, at, order))
+    # The flattened grid counts its last axis fastest, as itertools.product does.
+    rows = tokens.flatten(1, -2).unbind(1)
+    for row, at in zip(rows, itertools.product(*map(range, grid)), strict=True):
+        assert torch.equal(row, one_patch(x, case.kernel, at, order))
 
 
 def test_the_orders_of_the_docs() -> None:

@@ -13,7 +13,7 @@ import re
 from typing import NoReturn
 
 from convsurgeon.errors import HeaderError
-from convsurgeon.header.value import MAX_RANK, TensorInfo
+from convsurgeon.header.value import MAX_METADATA, MAX_RANK, TensorInfo
 
 _WS = r"[ \t\n\r]*+"
 _STRING = r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
@@ -37,6 +37,8 @@ _COMPACT = re.compile(
     rf'{{"dtype":{_DTYPE},"shape":\[({_SIZES})\],"data_offsets":\[({_INT}),({_INT})\]}}'
 )
 _FIELD_KEY = re.compile(rf'{_WS}"(dtype|shape|data_offsets)"{_WS}:{_WS}')
+
+_unescape = json.JSONDecoder().raw_decode
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -103,6 +105,8 @@ def _read_metadata(text: str, position: int) -> tuple[Metadata, int]:
         if not value:
             _stop(position, "a metadata value is a string")
         entries.append((key, _decoded(value[1], position)))
+        if len(entries) > MAX_METADATA:
+            _stop(position, f"more than {MAX_METADATA} metadata entries")
         mark, position = _separator(text, value.end())
         if mark == "}":
             return tuple(entries), position
@@ -139,7 +143,7 @@ def _end(text: str, position: int, metadata: Metadata | None) -> Metadata | None
 def _decoded(raw: str, position: int) -> str:
     if "\\" not in raw:
         return raw
-    decoded: str = json.loads(f'"{raw}"')
+    decoded: str = _unescape(f'"{raw}"')[0]
     try:
         decoded.encode("utf-8")
     except UnicodeEncodeError:

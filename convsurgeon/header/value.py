@@ -12,6 +12,8 @@ from convsurgeon.errors import HeaderError
 from convsurgeon.untrusted import safe
 
 MAX_RANK = 64
+# Far above any real file's; a hostile one could otherwise spend 20 times its bytes on pairs.
+MAX_METADATA = 1_000_000
 # The reference counts elements and bits in u64 and refuses what overflows, depending on the order
 # of the dimensions. Refusing every overflow of the non-zero ones is never laxer.
 _U64 = 1 << 64
@@ -63,14 +65,23 @@ class Header:
             _invalid("two tensors have one name")
         if "__metadata__" in self.by_name:
             _invalid("a tensor is named __metadata__, which the format reserves")
-        if self.metadata is not None and len(dict(self.metadata)) != len(self.metadata):
-            _invalid("two metadata entries have one key")
+        self._check_metadata()
         end = 0
         for tensor in self.in_data_order:
             if tensor.begin != end:
                 kind = "overlaps" if tensor.begin < end else "leaves a hole after"
                 _invalid(f"tensor {safe(tensor.name)!r} {kind} the data before it")
             end = tensor.end
+
+    def _check_metadata(self) -> None:
+        entries = self.metadata or ()
+        if len(entries) > MAX_METADATA:
+            _invalid(f"more than {MAX_METADATA} metadata entries")
+        if len(dict(entries)) != len(entries):
+            _invalid("two metadata entries have one key")
+        for key, value in entries:
+            if not (_encodes(key) and _encodes(value)):
+                _invalid(f"metadata {safe(key)!r} is not valid Unicode")
 
     @cached_property
     def by_name(self) -> dict[str, TensorInfo]:
@@ -95,6 +106,8 @@ class Header:
 
 def _check_tensor(tensor: TensorInfo) -> None:
     name, dtype, shape, begin, end = tensor
+    if not _encodes(name):
+        _invalid(f"the name {safe(name)!r} is not valid Unicode")
     bits = BITS.get(dtype)
     if bits is None:
         _invalid(f"tensor {safe(name)!r} has the unknown dtype {safe(dtype)!r}")
@@ -107,6 +120,16 @@ def _check_tensor(tensor: TensorInfo) -> None:
     if prod(shape) * bits != (end - begin) * 8:
         what = f"of {dtype} {list(shape)} does not fill its {end - begin} bytes"
         _invalid(f"tensor {safe(name)!r} {what}")
+
+
+def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _invalid(message: str) -> NoReturn:

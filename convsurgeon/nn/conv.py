@@ -83,8 +83,7 @@ class _FlatConv(_ConvNd):
         """Take over a linear layer: bits, `requires_grad`, dtype, device, the training flag.
 
         The features are those of a map `[C, *kernel]` flattened as torch does, channel first. The
-        bias is the very same parameter; the weight is a new one over the same storage, since its
-        shape differs.
+        bias is the very same parameter; the weight is a new one over the same storage.
 
         Args:
             linear: an nn.Linear with `in_features == in_channels * prod(kernel_size)`.
@@ -107,9 +106,8 @@ class _FlatConv(_ConvNd):
                 f"{in_channels} channels with kernel {new.kernel_size} make {new.in_features} "
                 f"features, but the linear layer takes {plain.in_features}"
             )
-        weight = unflatten_weight(
-            plain.weight.detach(), in_channels, new.kernel_size, CHANNEL_FIRST
-        )
+        old = plain.weight.detach()
+        weight = unflatten_weight(old, in_channels, new.kernel_size, CHANNEL_FIRST)
         new.weight = nn.Parameter(weight, requires_grad=plain.weight.requires_grad)
         new.bias = plain.bias
         return new.train(plain.training)

@@ -155,6 +155,9 @@ class PatchLinear(nn.Module):
                 input smaller than the kernel.
         """
         tokens = to_tokens(input, self.in_channels, self.kernel_size, self.layout)
+        # Quantised layers and wrappers may take `view`s of what they get; nn.Linear needs no copy.
+        if type(self.linear) is not nn.Linear:
+            tokens = tokens.contiguous()
         return to_map(self.linear(tokens), input, self.kernel_size)
 
     @property
@@ -163,9 +166,9 @@ class PatchLinear(nn.Module):
 
         A view of the inner weight: what is written to it in place reaches `linear.weight`, and
         gradients flow through it. Where the inner layer holds no such weight any more (quantised,
-        packed), a read-only stand-in of the same shape, dtype and device, filled with NaN: models
-        cast their input to `proj.weight.dtype`, which must not become int8, and whoever computes
-        with the stand-in sees that the numbers are not there.
+        packed), a stand-in of the same shape, dtype and device, filled with NaN and made anew at
+        each call: models cast their input to `proj.weight.dtype`, which must not become int8, and
+        whoever computes with the stand-in sees that the numbers are not there.
         """
         inner = _tensor(self.linear, "weight")
         columns = self.in_channels * math.prod(self.kernel_size)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from convsurgeon.errors import ContradictionError
+from convsurgeon.errors import ContradictionError, RecipeError
 from convsurgeon.evidence import Speaker, Statement, weigh
 from convsurgeon.geometry import LINEAR, Refusal, conv_form
 from convsurgeon.header import Header, TensorInfo
@@ -109,11 +109,14 @@ def _candidates(contents: Contents, wish: Wish) -> Iterator[_Candidate]:
     names = frozenset(name for shard in contents.shards for name in shard.header.by_name)
     for shard in contents.shards:
         recipe = shard.recipe
-        steps: dict[str, tuple[Step, ...]] = {}
+        steps: dict[str, list[Step]] = {}
         for step in recipe.steps if recipe else ():
-            steps[step.key] = (*steps.get(step.key, ()), step)
+            steps.setdefault(step.key, []).append(step)
         for tensor in shard.header.tensors:
-            history = steps.get(tensor.name, ())
+            history = tuple(steps.get(tensor.name, ()))
+            if history and history[-1].target_shape != tensor.shape:
+                text = f"its recipe made it {list(history[-1].target_shape)}, it is"
+                raise RecipeError("CS082", f"{text} {list(tensor.shape)}", where=tensor.name)
             if history or _looks_like_a_layer(tensor, wish):
                 yield _Candidate(tensor, shard, history, names)
 
@@ -143,7 +146,7 @@ def _judge(
         form=_form(candidate, statement),
         weight_shape=tensor.shape,
         dtype=tensor.dtype,
-        bias=f"{candidate.module}.bias".lstrip(".") in candidate.names,
+        bias=_sibling(tensor.name, "bias") in candidate.names,
         geometry=statement.geometry if statement else None,
         evidence=(statement.level.label, statement.source) if statement else None,
         verdict=Verdict.UNDECIDED,
@@ -155,10 +158,14 @@ def _judge(
 
 def _form(candidate: _Candidate, statement: Statement | None) -> str:
     by_rank = candidate.form_by_rank
-    # Evidence speaks about the layer before any swap; and no evidence makes a matrix a conv.
-    if candidate.history or statement is None or len(candidate.tensor.shape) == _MATRIX:
+    # Evidence speaks about the layer before any swap, and none makes a matrix a conv or back.
+    if candidate.history or statement is None or LINEAR in (by_rank, statement.form):
         return by_rank
     return statement.form
+
+
+def _sibling(key: str, last: str) -> str:
+    return key.removesuffix(key.rpartition(".")[2]) + last
 
 
 def _check_fit(candidate: _Candidate, statement: Statement) -> None:
@@ -176,15 +183,9 @@ def _with_verdict(
     refusal = obstacle(stored) or (statement.refusal if statement else None)
     if refusal:
         return _refused(plan, refusal)
-    if candidate.history and (plan.form == LINEAR) == (wish.to == "linear"):
-        return replace(plan, verdict=Verdict.ALREADY, reason=f"already {plan.form}, by its recipe")
-    if wish.to == "conv" and plan.form != LINEAR and statement:
-        return replace(plan, verdict=Verdict.ALREADY, reason=f"already {plan.form}")
-    if (
-        statement is None
-        or statement.geometry is None
-        or _flattened_by_others(candidate, statement)
-    ):
+    if done := _already(plan, candidate, statement, wish):
+        return replace(plan, verdict=Verdict.ALREADY, reason=done)
+    if not statement or not statement.geometry or _reshaped_by_others(candidate, statement):
         return _undecided(plan, statement)
     layout = candidate.history[-1].layout if candidate.history else wish.layout
     layer = Layer(plan.form, plan.weight_shape, statement.geometry, layout)
@@ -201,11 +202,21 @@ def _with_verdict(
     return replace(plan, verdict=Verdict.ELIGIBLE, reason=reason, rewrite=rewrite)
 
 
-def _flattened_by_others(candidate: _Candidate, statement: Statement) -> bool:
-    # A matrix under a name that the evidence calls a conv was flattened by another tool: in which
-    # of the two layouts, no shape tells.
-    matrix = len(candidate.tensor.shape) == _MATRIX and not candidate.history
-    return matrix and statement.form != LINEAR
+def _already(
+    plan: LayerPlan, candidate: _Candidate, statement: Statement | None, wish: Wish
+) -> str | None:
+    if candidate.history and (plan.form == LINEAR) == (wish.to == "linear"):
+        return f"already {plan.form}, by its recipe"
+    if wish.to == "conv" and plan.form != LINEAR and statement:
+        return f"already {plan.form}"
+    return None
+
+
+def _reshaped_by_others(candidate: _Candidate, statement: Statement) -> bool:
+    # A matrix under a name that the evidence calls a conv was flattened by another tool, or a conv
+    # made of what it calls a Linear: in which of the two layouts, no shape tells.
+    matrix = len(candidate.tensor.shape) == _MATRIX
+    return not candidate.history and matrix != (statement.form == LINEAR)
 
 
 def _refused(plan: LayerPlan, refusal: Refusal) -> LayerPlan:

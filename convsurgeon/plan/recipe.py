@@ -14,7 +14,8 @@ from typing import Any, Self, TypeVar
 
 from convsurgeon.errors import RecipeError
 from convsurgeon.evidence import Level, Statement
-from convsurgeon.geometry import Geometry
+from convsurgeon.geometry import LINEAR, Geometry, conv_form
+from convsurgeon.header import FORMAT_MAX_HEADER
 from convsurgeon.rearrangement import LAYOUTS, Rearrangement, between
 
 METADATA_KEY = "convsurgeon"
@@ -99,6 +100,9 @@ class Step:
             sha256=_digest(data["sha256"]),
         )
         conv = max(step.source_shape, step.target_shape, key=len)
+        forms = (_form(step.source_shape), _form(step.target_shape))
+        if (step.source_form, step.target_form) != forms:
+            raise ValueError(f"step for {step.key!r} names other forms than its shapes have")
         if step.layout not in LAYOUTS or conv[2:] != step.geometry.kernel or min(conv) < 1:
             raise ValueError(f"step for {step.key!r} does not fit together")
         _ = step.arrangement  # raises where the shapes do not hold the same elements
@@ -150,7 +154,7 @@ class Original:
             raise ValueError("the original's name is no file name")
         return cls(
             name=name,
-            header_length=_is(data["header_length"], int),
+            header_length=_header_length(data["header_length"]),
             header_sha256=_digest(data["header_sha256"]),
             has_metadata=_is(data["has_metadata"], bool),
             header=data["header"] if data["header"] is None else _is(data["header"], str),
@@ -185,10 +189,10 @@ class Recipe:
         """
         try:
             data = _is(json.loads(text), dict)
-            if data.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is not {SCHEMA}")
+            _check_schema(data.get("schema"))
             steps = tuple(Step.from_json(_is(s, dict)) for s in _is(data["steps"], list))
             original = Original.from_json(_is(data["original"], dict))
+            _check_chain(steps)
             return cls(_is(data["tool"], str), original, steps)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecipeError("CS082", f"the recipe in the metadata is damaged: {error}") from None
@@ -197,7 +201,33 @@ class Recipe:
 def _is(value: object, kind: type[_T]) -> _T:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{kind.__name__} expected")
+    if isinstance(value, str):
+        value.encode("utf-8")  # half a surrogate pair could never be written again
     return value
+
+
+def _check_schema(schema: object) -> None:
+    if schema != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}")
+
+
+def _form(shape: tuple[int, ...]) -> str:
+    return LINEAR if len(shape) == 2 else conv_form(len(shape) - 2)
+
+
+def _header_length(value: object) -> int:
+    length = _is(value, int)
+    if not 0 < length <= FORMAT_MAX_HEADER:
+        raise ValueError(f"{length} is no length of a header")
+    return length
+
+
+def _check_chain(steps: tuple[Step, ...]) -> None:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for step in steps:
+        if shapes.setdefault(step.key, step.source_shape) != step.source_shape:
+            raise ValueError(f"a step for {step.key!r} does not begin where the last one ended")
+        shapes[step.key] = step.target_shape
 
 
 def _digest(value: object) -> str:

@@ -82,12 +82,12 @@ class LayerPlan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        shape = tuple(data["weight_shape"])
+        shape, evidence = tuple(data["weight_shape"]), data["evidence"]
         values = {
             **data,
             "weight_shape": shape,
             "geometry": data["geometry"] and Geometry.from_json(data["geometry"]),
-            "evidence": data["evidence"] and tuple(data["evidence"].values()),
+            "evidence": evidence and (evidence["level"], evidence["source"]),
             "verdict": Verdict(data["verdict"]),
             "rewrite": data["rewrite"] and rewrite_from_json(data["rewrite"], shape),
         }

@@ -9,7 +9,7 @@ from convsurgeon.dtypes import itemsize
 from convsurgeon.header import Header
 from convsurgeon.rearrangement import Rearrangement
 from convsurgeon.rewrite.permute import permuted
-from convsurgeon.store import Reader
+from convsurgeon.store import Piece, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Output:
         """Bytes of the file."""
         return len(self.prefix) + self.header.data_bytes
 
-    def pieces(self, reader: Reader) -> Iterator[bytes | memoryview | bytearray]:
+    def pieces(self, reader: Reader) -> Iterator[Piece]:
         """Yield the whole file; what does not change is one sequential copy."""
         yield self.prefix
         done = 0

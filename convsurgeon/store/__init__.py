@@ -12,7 +12,15 @@ from convsurgeon.store.index import INDEX_SUFFIX, read_shards
 from convsurgeon.store.pickles import SUFFIXES as PICKLE_SUFFIXES
 from convsurgeon.store.pickles import read_pickle
 from convsurgeon.store.publish import FileDraft, FolderDraft, Outcome
-from convsurgeon.store.source import CHUNK, Reader, SafetensorsFile, Source, read_safetensors
+from convsurgeon.store.source import (
+    CHUNK,
+    Piece,
+    Reader,
+    SafetensorsFile,
+    Source,
+    file_pieces,
+    read_safetensors,
+)
 
 __all__ = [
     "CHUNK",
@@ -22,12 +30,14 @@ __all__ = [
     "FileDraft",
     "FolderDraft",
     "Outcome",
+    "Piece",
     "ReadOptions",
     "Reader",
     "SafetensorsFile",
     "Source",
     "checkpoint_paths",
     "expand",
+    "file_pieces",
     "read_checkpoint",
     "read_pickle",
     "read_safetensors",

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import NotSyncedError, OutputError
-from convsurgeon.store.source import CHUNK, opened
+from convsurgeon.store.source import CHUNK, Piece, opened
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
@@ -44,7 +44,7 @@ def is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-def write_all(fd: int, pieces: Iterable[bytes | memoryview], target: Path) -> None:
+def write_all(fd: int, pieces: Iterable[Piece], target: Path) -> None:
     """Write every piece whole."""
     for piece in pieces:
         rest = memoryview(piece)

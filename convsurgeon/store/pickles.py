@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convsurgeon.errors import PickleError
 from convsurgeon.header import Header, lay_out, pack
-from convsurgeon.store.source import CHUNK, Reader, Stamp, opened
+from convsurgeon.store.source import CHUNK, Piece, Reader, Stamp, opened
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ class _PickleReader:
     def prefix(self) -> bytes:
         return lay_out(self.file.header)
 
-    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+    def chunks(self, begin: int, end: int) -> Iterator[Piece]:
         order = self.file.header.in_data_order
         place = max(bisect_right(order, begin, key=lambda t: t.begin) - 1, 0)
         for info in order[place:]:

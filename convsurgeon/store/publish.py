@@ -30,6 +30,7 @@ from convsurgeon.store.files import (
     write_all,
     writing,
 )
+from convsurgeon.store.source import Piece
 
 
 class Outcome(StrEnum):
@@ -96,7 +97,7 @@ class FileDraft(_Draft):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.open(self.path, flags, 0o666)  # the umask makes it what every new file is
 
-    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
+    def write(self, pieces: Iterable[Piece]) -> None:
         """Write all pieces and sync.
 
         Raises:
@@ -144,7 +145,7 @@ class FolderDraft(_Draft):
         self.path.mkdir()
         return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def write(self, name: str, pieces: Iterable[bytes | memoryview]) -> Path:
+    def write(self, name: str, pieces: Iterable[Piece]) -> Path:
         """Write one file, sync it, return where it is until the folder is published.
 
         Raises:

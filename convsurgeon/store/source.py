@@ -18,6 +18,9 @@ CHUNK = 1 << 20
 """Bytes per read: larger ones fall out of the processor's cache and are several times slower."""
 _SNIFF = 64
 
+Piece = bytes | bytearray | memoryview
+"""What data comes in."""
+
 
 class Reader(Protocol):
     """The bytes of one file, while it is open."""
@@ -25,7 +28,7 @@ class Reader(Protocol):
     def prefix(self) -> bytes:
         """Return the length and the header as they stand in the file."""
 
-    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+    def chunks(self, begin: int, end: int) -> Iterator[Piece]:
         """Yield the data from `begin` to `end`, counted from the end of the header."""
 
     def read(self, begin: int, end: int) -> bytes:
@@ -112,7 +115,7 @@ class _SafetensorsReader:
     def prefix(self) -> bytes:
         return b"".join(_pread(self.fd, 0, self._data, self.file.path))
 
-    def chunks(self, begin: int, end: int) -> Iterator[bytes | memoryview]:
+    def chunks(self, begin: int, end: int) -> Iterator[Piece]:
         return _pread(self.fd, self._data + begin, self._data + end, self.file.path)
 
     def read(self, begin: int, end: int) -> bytes:
@@ -147,6 +150,19 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
         except ConvsurgeonError as error:
             raise error.at(path) from None
     return SafetensorsFile(path, header, length, stamp)
+
+
+def file_pieces(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a regular file.
+
+    Raises:
+        UnreadableError: CS030, CS037, CS038.
+    """
+    with opened(path) as fd:
+        stamp = Stamp.of(fd)
+        yield from _pread(fd, 0, stamp.size, path)
+        if Stamp.of(fd) != stamp:
+            raise UnreadableError("CS038", "the file changed while it was read", where=path)
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""Where things are and where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+
+from convsurgeon.errors import ConvsurgeonError, OutputError, UsageError
+from convsurgeon.store import PICKLE_SUFFIXES, expand
+
+Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+SAFETENSORS = ".safetensors"
+Trouble = tuple[str, ConvsurgeonError]
+
+
+def resolve(paths: Paths) -> tuple[list[Path], list[Trouble]]:
+    """Return the paths that the arguments name, and the arguments that name nothing."""
+    patterns = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    found: dict[Path, None] = {}
+    troubles: list[Trouble] = []
+    for pattern in (fspath(p) for p in patterns):
+        try:
+            found.update(dict.fromkeys(expand((pattern,))))
+        except ConvsurgeonError as error:
+            troubles.append((pattern, error))
+    if not patterns:
+        raise UsageError("CS090", "no path was given")
+    return list(found), troubles
+
+
+def raise_if_alone(done: Sequence[object], troubles: Sequence[Trouble]) -> None:
+    """Raise the only thing that happened, if that was an error."""
+    if len(troubles) == 1 and not done:
+        raise troubles[0][1]
+
+
+def default_name(path: Path, word: str) -> str:
+    """Return the name of an output beside its source: `model.linear.safetensors`, `vit.linear`."""
+    if path.suffix == SAFETENSORS or path.suffix in PICKLE_SUFFIXES:
+        return f"{path.stem}.{word}{SAFETENSORS}"
+    return f"{path.name}.{word}"
+
+
+def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: bool) -> Path:
+    """Return where the result for `path` goes.
+
+    Args:
+        path: a file, an index or a folder.
+        out: `-o`; a name that ends in .safetensors is a file, every other one a folder.
+        word: what distinguishes a default name.
+        alone: whether it is the only path of the call.
+
+    Raises:
+        UsageError: CS090 where several results would go into one file.
+        OutputError: CS072 where the result would be its own source.
+    """
+    source = path if path.is_dir() or path.suffix != ".json" else path.parent.absolute()
+    name = default_name(source, word)
+    if out is None:
+        target = source.absolute().parent / name if source.is_dir() else source.parent / name
+    else:
+        given = Path(out)
+        is_file = given.suffix == SAFETENSORS and not given.is_dir()
+        if is_file and (not alone or source.is_dir()):
+            message = "a single file cannot hold the result; name a folder"
+            raise UsageError("CS090", message, where=f"-o {given}")
+        whole = is_file or (alone and source.is_dir())
+        target = given if whole else given / name
+    if _same(path, target):
+        raise OutputError("CS072", "the output is the source itself", where=target)
+    return target
+
+
+def _same(path: Path, target: Path) -> bool:
+    return target.exists() and path.exists() and target.samefile(path)
+
+
+class MadeFolders:
+    """The folders that an output needs, removed again if nothing came of them."""
+
+    def __init__(self, target: Path) -> None:
+        self.missing = [p for p in target.parents if not p.exists()]
+
+    def __enter__(self) -> None:
+        """Make them, outermost first."""
+        try:
+            for folder in reversed(self.missing):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            message = f"cannot make the folder: {error.strerror}"
+            raise OutputError("CS071", message, where=self.missing[0]) from None
+
+    def __exit__(self, *_: object) -> None:
+        """Remove those that stayed empty."""
+        for folder in self.missing:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+
+def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    """Yield the regular files of a folder, with links followed, in the order of their names."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    yield from (p for p in sorted(found) if p.is_file())

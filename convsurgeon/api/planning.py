@@ -1,0 +1,65 @@
+"""From a checkpoint and a request to its plan: gathers the evidence and asks `make_plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convsurgeon.api.choices import Request
+from convsurgeon.errors import ConvsurgeonError
+from convsurgeon.evidence import Speaker
+from convsurgeon.plan import Contents, Failure, FilePlan, Shard, make_plan
+from convsurgeon.sources import ConfigSpeaker, ModelSpeaker, build
+from convsurgeon.store import Checkpoint, read_checkpoint
+
+
+class Planner:
+    """Plans checkpoints of one request; the model is built once for all of them."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._model: ModelSpeaker | None = None
+
+    def read(self, path: Path) -> tuple[Checkpoint, FilePlan]:
+        """Read the headers of a checkpoint and decide about every layer.
+
+        Raises:
+            RefusedError: for whatever cannot be read, contradicts itself or has a damaged recipe.
+        """
+        checkpoint = read_checkpoint(path, self.request.read)
+        try:
+            return checkpoint, self._plan(checkpoint)
+        except ConvsurgeonError as error:
+            place = f"{path}: {error.where}" if error.where else str(path)
+            error.where = place
+            raise
+
+    def _plan(self, checkpoint: Checkpoint) -> FilePlan:
+        names = [name for source in checkpoint.sources for name in source.header.by_name]
+        others, notes = self._others(checkpoint.path, names)
+        speakers = self.request.user.beside(others)
+        notes += [f"{option} matches no module" for option in self.request.user.unused(names)]
+        dropped = sorted({name for source in checkpoint.sources for name in source.dropped})
+        notes += [f"not carried over: {', '.join(dropped)}"] if dropped else []
+        shards = tuple(Shard(source.path.name, source.header) for source in checkpoint.sources)
+        contents = Contents(str(checkpoint.path), shards, checkpoint.size, tuple(notes))
+        return make_plan(contents, speakers, self.request.wish)
+
+    def _others(self, path: Path, names: list[str]) -> tuple[list[Speaker], list[str]]:
+        speakers: list[Speaker] = []
+        notes: list[str] = []
+        if self.request.model is not None:
+            self._model = self._model or build(self.request.model)
+            model = self._model.for_names(names)
+            speakers.append(model)
+            notes += [model.note] if model.note else []
+        config = path.parent / "config.json"
+        if config.is_file():
+            speaker = ConfigSpeaker.read(config)
+            speakers.append(speaker)
+            notes += [speaker.note] if speaker.note else []
+        return speakers, notes
+
+
+def failure(path: object, error: ConvsurgeonError) -> Failure:
+    """Return the error as a row of a report."""
+    return Failure(str(path), type(error).__name__, error.code, str(error))

@@ -1,0 +1,119 @@
+"""What `swap` and `restore` did: frozen values; text and JSON are views of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from convsurgeon.plan import Failure, FilePlan, Verdict
+from convsurgeon.proof import FileVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class SwappedFile:
+    """One checkpoint.
+
+    Attributes:
+        plan: what was to be done, and was.
+        output: where the result is; None where nothing was written.
+        outcome: `written`, `same` (the very bytes were there), `skipped`, or `planned` (dry run).
+        seconds: wall time.
+        verdicts: one per file that was written.
+        warning: what the user has to know although the output is there.
+    """
+
+    plan: FilePlan
+    output: str | None
+    outcome: str
+    seconds: float
+    verdicts: tuple[FileVerdict, ...] = ()
+    warning: str = ""
+
+    @property
+    def undecided(self) -> int:
+        """How many layers stayed undecided."""
+        return sum(layer.verdict is Verdict.UNDECIDED for layer in self.plan.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `files`."""
+        rewritten = len(self.plan.rewrites)
+        return {
+            **self.plan.to_json(),
+            "output": self.output,
+            "outcome": self.outcome,
+            "rewritten": rewritten,
+            "untouched": self.plan.tensors - rewritten,
+            "seconds": self.seconds,
+            "verdict": [verdict.to_json() for verdict in self.verdicts],
+            "warning": self.warning,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReport:
+    """Everything that a call of `swap` did."""
+
+    files: tuple[SwappedFile, ...]
+    errors: tuple[Failure, ...] = ()
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """Return 0 (done), 3 (all failed) or 4 (done in part).
+
+        Args:
+            strict: whether an undecided layer counts as a part that was not done.
+        """
+        if self.errors:
+            return 4 if self.files else 3
+        partly = any(file.warning or (strict and file.undecided) for file in self.files)
+        return 4 if partly else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `swap --json`."""
+        return {
+            "schema": "convsurgeon.swap/1",
+            "files": [file.to_json() for file in self.files],
+            "errors": [failure.to_json() for failure in self.errors],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFile:
+    """One file that was put back.
+
+    Attributes:
+        path: the swapped file.
+        output: the original again.
+        outcome: `written` or `same`.
+        layers: the modules whose weights were put back.
+        sha256: of the header, as recorded and as written.
+        note: what the user should know.
+    """
+
+    path: str
+    output: str
+    outcome: str
+    layers: tuple[str, ...]
+    sha256: str
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `files`."""
+        return {
+            "path": self.path,
+            "output": self.output,
+            "outcome": self.outcome,
+            "layers": list(self.layers),
+            "header_sha256": self.sha256,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """Everything that a call of `restore` did."""
+
+    files: tuple[RestoredFile, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `restore --json`."""
+        return {"schema": "convsurgeon.restore/1", "files": [f.to_json() for f in self.files]}

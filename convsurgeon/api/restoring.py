@@ -1,0 +1,120 @@
+"""`restore`: undo, byte for byte."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from convsurgeon.api.paths import MadeFolders, side_files
+from convsurgeon.api.reports import RestoredFile, RestoreReport
+from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError, UnreadableError
+from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.plan import METADATA_KEY, Recipe
+from convsurgeon.proof import check_restored
+from convsurgeon.rewrite import Output, undone
+from convsurgeon.store import FileDraft, FolderDraft, SafetensorsFile, file_pieces, read_safetensors
+
+
+def restore(
+    path: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    *,
+    force: bool = False,
+    max_header_bytes: int = DEFAULT_MAX_HEADER,
+) -> RestoreReport:
+    """Give back the file, or the folder, as it was before the first swap.
+
+    Args:
+        path: a file or a folder that `swap` wrote.
+        out: by default the recorded name beside it; for a folder, its name without `.linear` or
+            `.conv`.
+        force: whether an existing output is replaced.
+        max_header_bytes: largest header to accept.
+
+    Raises:
+        RecipeError: CS081 where there is no recipe, CS082 where it does not fit the tensors.
+        OutputError: CS070 where the output exists and holds something else.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise UnreadableError("CS030", "there is no such file", where=source)
+    if source.is_dir():
+        return _folder(source, out, force=force, limit=max_header_bytes)
+    file = read_safetensors(source, max_header_bytes)
+    recipe = _recipe(file)
+    if recipe is None:
+        hint = "name the file that convsurgeon swap wrote"
+        raise RecipeError("CS081", "the file has no recipe", where=source, hint=hint)
+    target = source.parent / recipe.original.name if out is None else Path(out)
+    if target.is_dir():
+        target /= recipe.original.name
+    if target.exists() and target.samefile(source):
+        raise OutputError("CS072", "the output is the source itself", where=target)
+    with MadeFolders(target), FileDraft(target, force=force) as draft:
+        with file.reader() as reader:
+            draft.write(_undone(file, recipe).pieces(reader))
+        _check(draft.path, file, recipe, max_header_bytes)
+        outcome = draft.publish()
+    return RestoreReport((_row(file, target, outcome.value, recipe),))
+
+
+def _folder(
+    folder: Path, out: str | PathLike[str] | None, *, force: bool, limit: int
+) -> RestoreReport:
+    paths = [p for p in side_files(folder, recursive=True) if p.suffix == ".safetensors"]
+    found = {p: (file, _recipe(file)) for p in paths for file in [read_safetensors(p, limit)]}
+    if not any(recipe for _, recipe in found.values()):
+        raise RecipeError("CS081", "no file in the folder has a recipe", where=folder)
+    target = _folder_target(folder) if out is None else Path(out)
+    done: list[tuple[SafetensorsFile, Path, Recipe]] = []
+    with MadeFolders(target), FolderDraft(target, force=force) as draft:
+        for path in side_files(folder, recursive=True):
+            name = path.relative_to(folder)
+            file, recipe = found.get(path, (None, None))
+            if file is None or recipe is None:
+                draft.write(str(name), file_pieces(path))
+                continue
+            place = name.with_name(recipe.original.name)
+            with file.reader() as reader:
+                written = draft.write(str(place), _undone(file, recipe).pieces(reader))
+            _check(written, file, recipe, limit)
+            done.append((file, target / place, recipe))
+        outcome = draft.publish()
+    return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
+
+
+def _folder_target(folder: Path) -> Path:
+    path = folder.absolute()
+    name = path.name.removesuffix(".linear").removesuffix(".conv")
+    return path.with_name(name if name != path.name else f"{name}.restored")
+
+
+def _recipe(file: SafetensorsFile) -> Recipe | None:
+    text = file.header.metadata_map.get(METADATA_KEY)
+    try:
+        return None if text is None else Recipe.from_text(text)
+    except ConvsurgeonError as error:
+        raise error.at(file.path) from None
+
+
+def _undone(file: SafetensorsFile, recipe: Recipe) -> Output:
+    try:
+        return undone(file.header, recipe)
+    except ConvsurgeonError as error:
+        raise error.at(file.path) from None
+
+
+def _check(written: Path, file: SafetensorsFile, recipe: Recipe, limit: int) -> None:
+    wrong = check_restored(read_safetensors(written, limit), recipe)
+    if wrong:
+        message = f"the weight of {wrong[0]} was changed since the swap"
+        hint = "the original cannot be restored from this file"
+        raise RecipeError("CS082", message, where=file.path, hint=hint)
+
+
+def _row(file: SafetensorsFile, target: Path, outcome: str, recipe: Recipe) -> RestoredFile:
+    layers = tuple(dict.fromkeys(step.module for step in recipe.steps))
+    dropped = recipe.original.dropped
+    note = f"the PyTorch file also held {', '.join(dropped)}" if dropped else ""
+    digest = recipe.original.header_sha256
+    return RestoredFile(str(file.path), str(target), outcome, layers, digest, note)

@@ -1,0 +1,107 @@
+"""`swap`: rewrite, verify, then publish the new file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from time import perf_counter
+from typing import Unpack
+
+from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.paths import MadeFolders, Paths, raise_if_alone, resolve, target_of
+from convsurgeon.api.planning import Planner, failure
+from convsurgeon.api.reports import SwappedFile, SwapReport
+from convsurgeon.api.work import Progress, Worker, quiet
+from convsurgeon.errors import ConvsurgeonError, NothingToDoError, UsageError
+from convsurgeon.plan import FilePlan
+from convsurgeon.store import INDEX_SUFFIX, checkpoint_paths
+
+LEVELS = ("full", "bits")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    planner: Planner
+    worker: Worker
+    out: str | PathLike[str] | None
+    dry_run: bool
+    alone: bool
+
+
+def swap(
+    paths: Paths,
+    out: str | PathLike[str] | None = None,
+    *,
+    verify: str = "full",
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress = quiet,
+    **choices: Unpack[Choices],
+) -> SwapReport:
+    """Rewrite the eligible layers of checkpoints into new files, proved before they get their name.
+
+    Args:
+        paths: files, indexes, folders or patterns; one or several.
+        out: a file (ends in .safetensors) or a folder; by default beside the source.
+        verify: `"full"`, or `"bits"` to leave out the proofs that need torch.
+        force: whether existing outputs are replaced.
+        dry_run: whether to plan only; the report then holds the very plan that a run carries out.
+        progress: told what is being worked on, how many bytes are done, and of how many.
+        **choices: see `Choices`.
+
+    Returns:
+        The report. Among several paths, those that failed stand under `errors`.
+
+    Raises:
+        UsageError: for choices that cannot be understood.
+        RefusedError: where the only path was refused; NothingToDoError where it has nothing to do.
+        NotEquivalentError: where the proof failed; nothing was published.
+    """
+    if verify not in LEVELS:
+        raise UsageError("CS090", f"{verify!r} is none of 'full', 'bits'", where="--verify")
+    found, troubles = resolve(paths)
+    alone = len(found) + len(troubles) == 1
+    planner = Planner(Request.of(choices))
+    worker = Worker(force=force, function=verify == "full", progress=progress)
+    run = _Run(planner, worker, out, dry_run, alone)
+    files: list[SwappedFile] = []
+    for path in found:
+        try:
+            files.extend(_swap_one(run, path))
+        except ConvsurgeonError as error:
+            troubles.append((str(path), error))
+    raise_if_alone(files, troubles)
+    return SwapReport(tuple(files), tuple(failure(path, error) for path, error in troubles))
+
+
+def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
+    start = perf_counter()
+    recursive = run.planner.request.read.recursive
+    inner = checkpoint_paths(path, recursive=recursive)
+    work = [run.planner.read(checkpoint) for checkpoint in inner]
+    plans = [plan for _, plan in work]
+    if not any(plan.rewrites for plan in plans):
+        # In a batch, a file without an eligible layer is no failure; alone, it is what was asked.
+        if run.alone and not any(plan.already for plan in plans):
+            raise _nothing(path, plans)
+        return [SwappedFile(plan, None, "skipped", perf_counter() - start) for plan in plans]
+    target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
+    if run.dry_run:
+        return [SwappedFile(plan, str(target), "planned", perf_counter() - start) for plan in plans]
+    with MadeFolders(target):
+        if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
+            return run.worker.folder(path, work, target, recursive=recursive)
+        return [run.worker.file(*work[0], target)]
+
+
+def _nothing(path: Path, plans: list[FilePlan]) -> NothingToDoError:
+    layers = [layer for plan in plans for layer in plan.layers]
+    counts = [
+        f"{n} {verdict}"
+        for verdict in ("eligible but not chosen", "refused", "undecided")
+        if (n := sum(layer.verdict.value == verdict.split()[0] for layer in layers))
+    ]
+    found = ", ".join(counts) or "no layer of the kind"
+    hint = "convsurgeon scan lists each with its reason and what would decide it"
+    return NothingToDoError("CS080", f"nothing is eligible: {found}", where=path, hint=hint)

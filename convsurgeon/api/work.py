@@ -1,0 +1,162 @@
+"""Carry plans out: write under a temporary name, prove, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from convsurgeon import __version__
+from convsurgeon.api.paths import side_files
+from convsurgeon.api.reports import SwappedFile
+from convsurgeon.errors import NotEquivalentError, NotSyncedError
+from convsurgeon.plan import FilePlan
+from convsurgeon.proof import FileVerdict, compare
+from convsurgeon.rewrite import swapped
+from convsurgeon.store import (
+    Checkpoint,
+    FileDraft,
+    FolderDraft,
+    Outcome,
+    Piece,
+    Source,
+    file_pieces,
+    read_safetensors,
+)
+
+Progress = Callable[[str, int, int], None]
+TOOL = f"convsurgeon {__version__}"
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    """Tell nobody about progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Carries plans out.
+
+    Attributes:
+        force: whether existing outputs are replaced.
+        function: whether the proofs that need torch are run.
+        progress: told what is being worked on, how many bytes are done, and of how many.
+    """
+
+    force: bool
+    function: bool
+    progress: Progress
+
+    def file(self, checkpoint: Checkpoint, plan: FilePlan, target: Path) -> SwappedFile:
+        """Rewrite a single file.
+
+        Raises:
+            NotEquivalentError: CS083; nothing was published.
+            RefusedError: where it cannot be read or written.
+        """
+        start = perf_counter()
+        (source,) = checkpoint.sources
+        warning = ""
+        with FileDraft(target, force=self.force) as draft:
+            with source.reader() as reader:
+                output = swapped(source, reader, plan.rewrites, TOOL)
+                draft.write(self._watched("write", output.pieces(reader), output.size))
+            verdict = self._prove(source, draft.path, target.name)
+            try:
+                outcome = draft.publish()
+            except NotSyncedError as error:
+                outcome, warning = Outcome.WRITTEN, str(error)
+        seconds = perf_counter() - start
+        return SwappedFile(plan, str(target), outcome.value, seconds, (verdict,), warning)
+
+    def folder(
+        self,
+        path: Path,
+        work: list[tuple[Checkpoint, FilePlan]],
+        target: Path,
+        *,
+        recursive: bool,
+    ) -> list[SwappedFile]:
+        """Rewrite the checkpoints of a folder, or of an index, into a new folder.
+
+        Every other file is copied; the folder appears whole, by one rename.
+
+        Raises:
+            NotEquivalentError: CS083; nothing was published.
+            RefusedError: where something cannot be read or written.
+        """
+        start = perf_counter()
+        root = path if path.is_dir() else path.parent
+        verdicts: dict[Path, tuple[FileVerdict, ...]] = {}
+        warning = ""
+        with FolderDraft(target, force=self.force) as draft:
+            done: set[Path] = set()
+            for checkpoint, plan in work:
+                verdicts[checkpoint.path] = self._into(draft, root, checkpoint, plan)
+                done.update(s.path for s in checkpoint.sources if plan.rewrites)
+            for file in self._copied(path, work, recursive=recursive):
+                if file not in done:
+                    draft.write(str(file.relative_to(root)), file_pieces(file))
+            try:
+                outcome = draft.publish()
+            except NotSyncedError as error:
+                outcome, warning = Outcome.WRITTEN, str(error)
+        seconds = perf_counter() - start
+        rows = []
+        for checkpoint, plan in work:
+            place = target / checkpoint.path.relative_to(root)
+            found = verdicts[checkpoint.path]
+            what = outcome.value if plan.rewrites else "skipped"
+            rows.append(SwappedFile(plan, str(place), what, seconds, found, warning))
+        return rows
+
+    def _into(
+        self, draft: FolderDraft, root: Path, checkpoint: Checkpoint, plan: FilePlan
+    ) -> tuple[FileVerdict, ...]:
+        verdicts = []
+        for source in checkpoint.sources:
+            layers = [layer for layer in plan.rewrites if layer.file == source.path.name]
+            if not layers and source.path.suffix == ".safetensors":
+                continue  # copied like every other file
+            with source.reader() as reader:
+                output = swapped(source, reader, layers, TOOL)
+                name = str(source.path.relative_to(root).with_suffix(".safetensors"))
+                path = draft.write(name, self._watched(name, output.pieces(reader), output.size))
+            verdicts.append(self._prove(source, path, name))
+        return tuple(verdicts)
+
+    def _copied(
+        self, path: Path, work: list[tuple[Checkpoint, FilePlan]], *, recursive: bool
+    ) -> Iterable[Path]:
+        if path.is_dir():
+            return side_files(path, recursive=recursive)
+        return [path, *(source.path for source in work[0][0].sources)]
+
+    def _prove(self, source: Source, path: Path, name: str) -> FileVerdict:
+        total = source.header.data_bytes
+        counter = _Counter(self.progress, f"verify {name}", total)
+        verdict = compare(source, read_safetensors(path), function=self.function, progress=counter)
+        if not verdict.equivalent:
+            text = "; ".join(verdict.complaints[:3])
+            message = f"the rewritten file is not equivalent: {text}"
+            hint = "nothing was published; please report this"
+            raise NotEquivalentError("CS083", message, where=name, hint=hint)
+        return verdict
+
+    def _watched(self, name: str, pieces: Iterable[Piece], total: int) -> Iterator[Piece]:
+        counter = _Counter(self.progress, name, total)
+        for piece in pieces:
+            yield piece
+            counter(len(piece))
+
+
+class _Counter:
+    """Adds up bytes and tells the progress callback."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self.progress, self.what, self.total = progress, what, total
+        self.done = 0
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        self.progress(self.what, self.done, self.total)

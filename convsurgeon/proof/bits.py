@@ -1,0 +1,75 @@
+"""Bits: every element of a rewritten weight, streamed, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from math import prod
+
+from convsurgeon.dtypes import itemsize
+from convsurgeon.header import TensorInfo
+from convsurgeon.proof.order import forward
+from convsurgeon.proof.pairing import Pair
+from convsurgeon.proof.verdict import Bits
+from convsurgeon.store import Reader
+
+_BLOCK = 4 << 20
+
+
+def row_blocks(tensor: TensorInfo, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of the data that hold whole rows and a few mebibytes at most."""
+    step = max(1, _BLOCK // row_bytes) * row_bytes
+    for begin in range(tensor.begin, tensor.end, step):
+        yield begin, min(begin + step, tensor.end)
+
+
+def compare_bits(
+    pair: Pair, before: tuple[Reader, TensorInfo], after: tuple[Reader, TensorInfo]
+) -> Bits:
+    """Compare a weight with its rewritten form, element by element.
+
+    The recorded digest of the original is checked on the way: `restore` relies on it.
+
+    Args:
+        pair: the two forms.
+        before: reader and tensor of the original.
+        after: reader and tensor of the rewritten file.
+    """
+    (old_reader, old), (new_reader, new) = before, after
+    elements = prod(old.shape)
+    wrong = _wrong_header(pair, old, new)
+    if wrong:
+        return Bits(equal=False, elements=elements, differing=elements, note=wrong)
+    size = itemsize(old.dtype)
+    digest = hashlib.sha256()
+    differing, first = 0, -1
+    row_bytes = old.nbytes // old.shape[0]
+    for begin, end in row_blocks(old, row_bytes):
+        rows = old_reader.read(begin, end)
+        digest.update(rows)
+        for step in pair.steps:
+            rows = forward(rows, step, size)
+        shift = new.begin - old.begin
+        found = new_reader.read(begin + shift, end + shift)
+        if rows != found:
+            places = [
+                i for i in range(0, len(rows), size) if rows[i : i + size] != found[i : i + size]
+            ]
+            first = (begin - old.begin + places[0]) // size if first < 0 else first
+            differing += len(places)
+    if differing:
+        note = f"{differing} of {elements} elements differ, the first is number {first}"
+        return Bits(equal=False, elements=elements, differing=differing, note=note)
+    if digest.hexdigest() != pair.steps[0].sha256:
+        note = "the recipe's digest is not that of the original"
+        return Bits(equal=False, elements=elements, note=note)
+    return Bits(equal=True, elements=elements)
+
+
+def _wrong_header(pair: Pair, old: TensorInfo, new: TensorInfo) -> str:
+    if old.dtype != new.dtype:
+        return f"dtype {old.dtype} became {new.dtype}"
+    for name, tensor, side in (("original", old, pair.before), ("rewritten", new, pair.after)):
+        if tensor.shape != side.shape:
+            return f"the {name} shape is {list(tensor.shape)}, the recipe says {list(side.shape)}"
+    return ""

@@ -1,0 +1,180 @@
+"""Two files: every rewritten weight by the proofs, every other byte by comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import zip_longest
+
+from convsurgeon.dtypes import PLAIN_FLOATS
+from convsurgeon.errors import RecipeError
+from convsurgeon.header import Header, TensorInfo
+from convsurgeon.plan import METADATA_KEY, Step
+from convsurgeon.proof.bits import compare_bits
+from convsurgeon.proof.function import Stored, run_both
+from convsurgeon.proof.pairing import Pair, pairs, recipe_of
+from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
+from convsurgeon.store import Reader, Source
+from convsurgeon.untrusted import safe
+
+Progress = Callable[[int], None]
+
+
+def compare(
+    original: Source, swapped: Source, *, function: bool = True, progress: Progress = lambda _: None
+) -> FileVerdict:
+    """Prove or refute that `swapped` is `original` with the layers of its recipe rewritten.
+
+    Args:
+        original: the file before.
+        swapped: the file after.
+        function: whether to run both forms in torch; bits are always compared.
+        progress: called with the number of bytes compared since the last call.
+
+    Raises:
+        RecipeError: CS081 where shapes differ and no recipe says why, CS082 where it is damaged.
+        RefusedError: CS052 where torch is needed and missing.
+    """
+    rewritten = pairs(_new_steps(original.header, swapped.header))
+    keys = {pair.key for pair in rewritten}
+    old, new = original.header.by_name, swapped.header.by_name
+    differences = [
+        *_names(old, new),
+        *_metadata(original.header, swapped.header),
+        *_headers(old, new, keys),
+    ]
+    with original.reader() as before, swapped.reader() as after:
+        ranges = _ranges(original.header, new, keys)
+        for begin, end, shift, names in ranges:
+            if not _equal(before, after, begin, end, shift, progress):
+                differences += _name_them(before, after, (old, new), names)
+        layers = [
+            _layer(pair, (before, old), (after, new), function=function) for pair in rewritten
+        ]
+    others = len(old.keys() & new.keys() - keys)
+    return FileVerdict(
+        original.path.name, swapped.path.name, tuple(layers), others, tuple(differences)
+    )
+
+
+def _new_steps(original: Header, swapped: Header) -> tuple[Step, ...]:
+    earlier, recipe = recipe_of(original), recipe_of(swapped)
+    if recipe is None:
+        for name, tensor in swapped.by_name.items():
+            before = original.by_name.get(name)
+            if before and before.shape != tensor.shape and before.nbytes == tensor.nbytes:
+                message = f"{name} has another shape and the file has no recipe that says why"
+                raise RecipeError("CS081", message)
+        return ()
+    known = earlier.steps if earlier else ()
+    if recipe.steps[: len(known)] != known:
+        raise RecipeError("CS082", "the recipe does not continue the original's own")
+    return recipe.steps[len(known) :]
+
+
+def _layer(
+    pair: Pair,
+    before: tuple[Reader, dict[str, TensorInfo]],
+    after: tuple[Reader, dict[str, TensorInfo]],
+    *,
+    function: bool,
+) -> LayerVerdict:
+    old, new = before[1].get(pair.key), after[1].get(pair.key)
+    step = pair.steps[-1]
+    verdict = LayerVerdict(
+        module=step.module,
+        key=pair.key,
+        forms=(pair.before.form, pair.after.form),
+        shapes=(old.shape if old else (), new.shape if new else ()),
+        given=(step.geometry, *step.evidence),
+        bits=Bits(equal=False, elements=0, note="the tensor is missing"),
+    )
+    if old is None or new is None:
+        return verdict
+    bits = compare_bits(pair, (before[0], old), (after[0], new))
+    fitting = old.shape == pair.before.shape and new.shape == pair.after.shape
+    if not function or not fitting or old.dtype != new.dtype:
+        return replace(verdict, bits=bits)
+    stored = [
+        Stored(reader, tensors[pair.key], _bias(tensors, step.module, tensors[pair.key]))
+        for reader, tensors in (before, after)
+    ]
+    ran, floats = run_both(pair, step.geometry, *stored)
+    return replace(verdict, bits=bits, function=ran, floats=floats)
+
+
+def _bias(tensors: dict[str, TensorInfo], module: str, weight: TensorInfo) -> TensorInfo | None:
+    bias = tensors.get(f"{module}.bias" if module else "bias")
+    fits = bias is not None and bias.shape == weight.shape[:1] and bias.dtype in PLAIN_FLOATS
+    return bias if fits else None
+
+
+def _names(old: dict[str, TensorInfo], new: dict[str, TensorInfo]) -> Iterator[str]:
+    yield from (f"tensor {safe(name)} is missing" for name in old if name not in new)
+    yield from (f"tensor {safe(name)} was not in the original" for name in new if name not in old)
+
+
+def _metadata(original: Header, swapped: Header) -> Iterator[str]:
+    before, after = dict(original.metadata_map), dict(swapped.metadata_map)
+    before.pop(METADATA_KEY, None)
+    after.pop(METADATA_KEY, None)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield f"metadata {safe(key)} changed"
+
+
+def _headers(
+    old: dict[str, TensorInfo], new: dict[str, TensorInfo], keys: set[str]
+) -> Iterator[str]:
+    for name, tensor in old.items():
+        other = new.get(name)
+        if other is None or name in keys:
+            continue
+        if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
+            was, now = f"{tensor.dtype} {list(tensor.shape)}", f"{other.dtype} {list(other.shape)}"
+            yield f"tensor {safe(name)} was {was}, is {now}"
+
+
+def _ranges(
+    header: Header, new: dict[str, TensorInfo], keys: set[str]
+) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Yield ranges of untouched data that both files hold in one piece, with their shift."""
+    begin = end = shift = 0
+    names: list[str] = []
+    for tensor in header.in_data_order:
+        other = new.get(tensor.name)
+        if other is None or tensor.name in keys or other.nbytes != tensor.nbytes:
+            continue
+        if names and (tensor.begin != end or other.begin - tensor.begin != shift):
+            yield begin, end, shift, names
+            names = []
+        if not names:
+            begin, shift = tensor.begin, other.begin - tensor.begin
+        end = tensor.end
+        names.append(tensor.name)
+    if names:
+        yield begin, end, shift, names
+
+
+def _equal(
+    before: Reader, after: Reader, begin: int, end: int, shift: int, progress: Progress
+) -> bool:
+    pieces = zip_longest(before.chunks(begin, end), after.chunks(begin + shift, end + shift))
+    for one, other in pieces:
+        if one != other:
+            return False
+        progress(len(one))
+    return True
+
+
+def _name_them(
+    before: Reader,
+    after: Reader,
+    tensors: tuple[dict[str, TensorInfo], dict[str, TensorInfo]],
+    names: list[str],
+) -> Iterator[str]:
+    old, new = tensors
+    for name in names:
+        shift = new[name].begin - old[name].begin
+        if not _equal(before, after, old[name].begin, old[name].end, shift, lambda _: None):
+            yield f"tensor {safe(name)} has other bytes"

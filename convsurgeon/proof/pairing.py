@@ -1,0 +1,71 @@
+"""Which weight corresponds to which, and how: read from the recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from convsurgeon.errors import RecipeError
+from convsurgeon.header import Header
+from convsurgeon.plan import METADATA_KEY, Recipe, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One form of a layer.
+
+    Attributes:
+        form: `conv2d`, `linear`, ...
+        shape: of its weight.
+        layout: in which a patch is flattened; matters where the form is `linear`.
+    """
+
+    form: str
+    shape: tuple[int, ...]
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two forms of one layer, and the steps that lead from one to the other."""
+
+    key: str
+    steps: tuple[Step, ...]
+
+    @property
+    def before(self) -> Side:
+        """The original form."""
+        first = self.steps[0]
+        return Side(first.source_form, first.source_shape, first.layout)
+
+    @property
+    def after(self) -> Side:
+        """The new form."""
+        last = self.steps[-1]
+        return Side(last.target_form, last.target_shape, last.layout)
+
+
+def recipe_of(header: Header) -> Recipe | None:
+    """Return the recipe in a header's metadata.
+
+    Raises:
+        RecipeError: CS082 if it is damaged.
+    """
+    text = header.metadata_map.get(METADATA_KEY)
+    return None if text is None else Recipe.from_text(text)
+
+
+def pairs(steps: tuple[Step, ...]) -> tuple[Pair, ...]:
+    """Group steps by weight.
+
+    Raises:
+        RecipeError: CS082 where the steps of one weight do not follow from each other.
+    """
+    by_key: dict[str, list[Step]] = {}
+    for step in steps:
+        by_key.setdefault(step.key, []).append(step)
+    for key, chain in by_key.items():
+        for step, following in pairwise(chain):
+            if step.target_shape != following.source_shape:
+                raise RecipeError("CS082", f"the recipe's steps for {key} do not follow")
+    return tuple(Pair(key, tuple(chain)) for key, chain in by_key.items())

@@ -1,0 +1,80 @@
+"""A file alone: against the digests in its own recipe."""
+
+from __future__ import annotations
+
+import hashlib
+from math import prod
+
+from convsurgeon.dtypes import itemsize
+from convsurgeon.errors import RecipeError
+from convsurgeon.plan import Recipe
+from convsurgeon.proof.bits import row_blocks
+from convsurgeon.proof.order import backward
+from convsurgeon.proof.pairing import Pair, pairs, recipe_of
+from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
+from convsurgeon.store import Source
+
+
+def check_recorded(swapped: Source) -> FileVerdict:
+    """Check that every rewritten weight is the one whose digest was recorded.
+
+    Nothing can be said about the other tensors: the scope of the verdict is `rewritten`.
+
+    Raises:
+        RecipeError: CS081 where the file has no recipe, CS082 where it is damaged.
+    """
+    recipe = recipe_of(swapped.header)
+    if recipe is None:
+        hint = "name the original too: convsurgeon verify ORIGINAL SWAPPED"
+        message = "the file has no recipe"
+        raise RecipeError("CS081", message, where=swapped.path, hint=hint)
+    layers = tuple(_layer(swapped, pair) for pair in pairs(recipe.steps))
+    return FileVerdict("", swapped.path.name, layers, others=0)
+
+
+def check_restored(restored: Source, recipe: Recipe) -> tuple[str, ...]:
+    """Return the modules whose restored bytes do not have the digest of the original."""
+    wrong = []
+    with restored.reader() as reader:
+        for pair in pairs(recipe.steps):
+            tensor = restored.header.by_name[pair.key]
+            digest = hashlib.sha256()
+            for piece in reader.chunks(tensor.begin, tensor.end):
+                digest.update(piece)
+            if digest.hexdigest() != pair.steps[0].sha256:
+                wrong.append(pair.steps[0].module)
+    return tuple(wrong)
+
+
+def _layer(swapped: Source, pair: Pair) -> LayerVerdict:
+    first, last = pair.steps[0], pair.steps[-1]
+    tensor = swapped.header.by_name.get(pair.key)
+    return LayerVerdict(
+        module=first.module,
+        key=pair.key,
+        forms=(pair.before.form, pair.after.form),
+        shapes=(pair.before.shape, tensor.shape if tensor else ()),
+        given=(last.geometry, *last.evidence),
+        bits=_bits(swapped, pair),
+    )
+
+
+def _bits(swapped: Source, pair: Pair) -> Bits:
+    elements = prod(pair.before.shape)
+    tensor = swapped.header.by_name.get(pair.key)
+    if tensor is None:
+        return Bits(equal=False, elements=elements, note="the tensor is missing")
+    if tensor.shape != pair.after.shape:
+        note = f"the shape is {list(tensor.shape)}, the recipe says {list(pair.after.shape)}"
+        return Bits(equal=False, elements=elements, note=note)
+    digest = hashlib.sha256()
+    with swapped.reader() as reader:
+        for begin, end in row_blocks(tensor, tensor.nbytes // tensor.shape[0]):
+            rows = reader.read(begin, end)
+            for step in reversed(pair.steps):
+                rows = backward(rows, step, itemsize(tensor.dtype))
+            digest.update(rows)
+    if digest.hexdigest() != pair.steps[0].sha256:
+        note = "its elements do not have the digest that the recipe recorded"
+        return Bits(equal=False, elements=elements, note=note)
+    return Bits(equal=True, elements=elements)

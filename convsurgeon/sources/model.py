@@ -1,0 +1,170 @@
+"""What a live model states about its layers, also one built without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Self
+
+from convsurgeon.errors import ContradictionError, ModelError
+from convsurgeon.evidence import Level, Statement
+from convsurgeon.geometry import Refusal
+from convsurgeon.sources.layers import examine
+
+_WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+)
+_PARTS = (
+    "weight",
+    "weight_v",
+    "weight_orig",
+    "parametrizations.weight.original",
+    "parametrizations.weight.original0",
+    "parametrizations.weight.original1",
+)
+"""Names under which a layer's weight, or what it is computed from, stands in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of the model.
+
+    Attributes:
+        statement: what the model says about it.
+        shape: of its weight; None where the stored tensor is not the weight.
+    """
+
+    statement: Statement
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpeaker:
+    """The layers of a model, under the names that a file gives them.
+
+    Attributes:
+        source: where the model comes from, as the report shows it.
+        layers: by module name.
+        names: every name of the model's state dict.
+        drop: a prefix that the file has and the model has not.
+        add: a prefix that the model has and the file has not.
+        note: why the model says nothing about the file; empty otherwise.
+    """
+
+    source: str
+    layers: Mapping[str, Layer] = field(repr=False)
+    names: frozenset[str] = field(repr=False)
+    drop: str = ""
+    add: str = ""
+    note: str = ""
+
+    @classmethod
+    def of(cls, model: Any, source: str) -> Self:
+        """Read an nn.Module; no tensor is looked at.
+
+        Raises:
+            ModelError: CS052 without torch.
+        """
+        torch = need_torch()
+        findings = examine(torch, model)
+        layers = {}
+        for name, found in findings.items():
+            statement = Statement(Level.MODEL, source, found.form, found.geometry, found.refusal)
+            layers[name] = Layer(statement, found.shape)
+        owners: dict[int, set[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            owners.setdefault(id(parameter), set()).add(name)
+        for shared in owners.values():
+            _untie(layers, shared)
+        return cls(source, layers, frozenset(model.state_dict()))
+
+    def for_names(self, names: Iterable[str]) -> Self:
+        """Return the speaker for a file with these names.
+
+        Names that are the model's own are taken as they are. Otherwise one wrapper's prefix may
+        stand before all names of the file, or of the model, if nothing else differs.
+        """
+        given = frozenset(names)
+        if given & self.names:
+            return replace(self, drop="", add="", note="")
+        for prefix in _WRAPPERS:
+            if _differ_by(prefix, given, self.names):
+                return replace(self, drop=prefix, add="", note="")
+            if _differ_by(prefix, self.names, given):
+                return replace(self, drop="", add=prefix, note="")
+        return replace(self, note=f"{self.source}: the file has none of the model's names")
+
+    def about(self, key: str, shape: tuple[int, ...]) -> Statement | None:
+        """Return what the model says about the weight under `key`.
+
+        Raises:
+            ContradictionError: CS061 where the model's weight has another shape.
+        """
+        name = key if key in self.names else self.add + key.removeprefix(self.drop)
+        for part in _PARTS:
+            if name != part and not name.endswith(f".{part}"):
+                continue
+            layer = self.layers.get(name.removesuffix(part).removesuffix("."))
+            # What a weight is computed from belongs to the layer only if the model computes it.
+            if layer and (part == "weight" or layer.shape is None):
+                _check_shape(layer, key, shape, self.source)
+                return layer.statement
+        return None
+
+
+def need_torch() -> Any:
+    """Return torch.
+
+    Raises:
+        ModelError: CS052 where it is not installed.
+    """
+    try:
+        import torch
+        import torch.nn.utils.parametrize
+    except ImportError:
+        hint = "pip install 'convsurgeon[torch]'"
+        raise ModelError("CS052", "a model as evidence needs torch", hint=hint) from None
+    return torch
+
+
+def _untie(layers: dict[str, Layer], names: set[str]) -> None:
+    """Refuse layers that share one parameter and are not alike."""
+    modules = {name: name.removesuffix("weight").removesuffix(".") for name in names}
+    known = {name: layers.get(module) for name, module in modules.items() if _is_weight(name)}
+    kinds = {layer and (layer.statement.form, layer.statement.geometry) for layer in known.values()}
+    if len(names) == len(known) and len(kinds) == 1:
+        return
+    for name, layer in known.items():
+        # An embedding or a subclass keeps its own reason.
+        if layer is None or layer.statement.refusal:
+            continue
+        others = ", ".join(sorted(names - {name}))
+        refusal = Refusal("CS016", f"the same tensor is {others}, of another kind of layer")
+        layers[modules[name]] = replace(layer, statement=replace(layer.statement, refusal=refusal))
+
+
+def _is_weight(name: str) -> bool:
+    return name.rpartition(".")[2] == "weight"
+
+
+def _differ_by(prefix: str, wrapped: frozenset[str], plain: frozenset[str]) -> bool:
+    """Tell whether one set of names is the other behind a prefix; tied names may be missing."""
+    if not wrapped or not all(name.startswith(prefix) for name in wrapped):
+        return False
+    bare = {name.removeprefix(prefix) for name in wrapped}
+    return bool(bare & plain) and (bare <= plain or plain <= bare)
+
+
+def _check_shape(layer: Layer, key: str, shape: tuple[int, ...], source: str) -> None:
+    expected = layer.shape
+    if expected is None or expected == shape:
+        return
+    if len(shape) == 2 and shape[0] == expected[0] and prod(shape) == prod(expected):
+        return  # a conv that another tool flattened: the plan lists it as undecided
+    text = f"{source} has a weight {list(expected)}, the file {list(shape)}"
+    raise ContradictionError("CS061", text, where=key)
