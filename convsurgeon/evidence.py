@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from convsurgeon.errors import ContradictionError
-from convsurgeon.geometry import Geometry, Refusal, times
+from convsurgeon.geometry import LINEAR, Geometry, Refusal, times
 
 
 class Level(IntEnum):
@@ -64,8 +64,8 @@ class Statement:
             return True
         if self.refusal or other.refusal:
             return False  # the one that knows of an obstacle knows more; it does not disagree
-        if self.geometry is None or other.geometry is None:
-            return False
+        if self.geometry is None or other.geometry is None or self.form == LINEAR:
+            return False  # a Linear has no kernel of its own: which one it is to get is a choice
         return self.geometry.effective() != other.geometry.effective()
 
 

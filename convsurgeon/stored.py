@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.geometry import Refusal
-from convsurgeon.tree import module_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Stored:
     @property
     def module(self) -> str:
         """The key without its last component."""
-        return module_of(self.key)
+        return self.key.rpartition(".")[0]
 
 
 PARAMETRISED = ("weight_v", "weight_orig", "original", "original0", "original1")

@@ -40,7 +40,7 @@ def grouped(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Neighbouring axes taken together, and ones put in."""
     target: list[int] = []
     for size in shape:
-        if target and draw(st.booleans()):
+        if draw(st.booleans()) and target:
             target[-1] *= size
         else:
             target.append(size)

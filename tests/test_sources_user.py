@@ -116,7 +116,7 @@ def test_malformed_input_shape(text: str) -> None:
 
 
 def test_malformed_method() -> None:
-    with pytest.raises(UsageError, match="--method.*kernel, 1, 1x1, 1x1x1"):
+    with pytest.raises(UsageError, match=r"--method.*kernel, 1, 1x1, 1x1x1"):
         UserSpeaker.parse(method="2x2")
 
 

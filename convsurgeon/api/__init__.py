@@ -6,9 +6,11 @@ from convsurgeon.api.restoring import restore
 from convsurgeon.api.scanning import scan
 from convsurgeon.api.swapping import swap
 from convsurgeon.api.verifying import verify
+from convsurgeon.api.work import Progress
 
 __all__ = [
     "Choices",
+    "Progress",
     "Request",
     "RestoreReport",
     "RestoredFile",

@@ -14,8 +14,6 @@ from convsurgeon.rearrangement import CHANNEL_FIRST
 from convsurgeon.sources import UserSpeaker
 from convsurgeon.store import ReadOptions
 
-METHODS = ("kernel", "1", "1x1", "1x1x1")
-
 
 class Choices(TypedDict, total=False):
     """Keywords of `scan` and `swap`.

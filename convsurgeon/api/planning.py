@@ -17,7 +17,8 @@ class Planner:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self._model: ModelSpeaker | None = None
+        # Built before anything is read: a wrong SPEC concerns the call, not its files.
+        self._model: ModelSpeaker | None = None if request.model is None else build(request.model)
 
     def read(self, path: Path) -> tuple[Checkpoint, FilePlan]:
         """Read the headers of a checkpoint and decide about every layer.
@@ -47,8 +48,7 @@ class Planner:
     def _others(self, path: Path, names: list[str]) -> tuple[list[Speaker], list[str]]:
         speakers: list[Speaker] = []
         notes: list[str] = []
-        if self.request.model is not None:
-            self._model = self._model or build(self.request.model)
+        if self._model is not None:
             model = self._model.for_names(names)
             speakers.append(model)
             notes += [model.note] if model.note else []

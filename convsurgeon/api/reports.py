@@ -16,6 +16,7 @@ class SwappedFile:
     Attributes:
         plan: what was to be done, and was.
         output: where the result is; None where nothing was written.
+        whole: what to load or to restore: the output, or the folder that it is a part of.
         outcome: `written`, `same` (the very bytes were there), `skipped`, or `planned` (dry run).
         seconds: wall time.
         verdicts: one per file that was written.
@@ -24,6 +25,7 @@ class SwappedFile:
 
     plan: FilePlan
     output: str | None
+    whole: str | None
     outcome: str
     seconds: float
     verdicts: tuple[FileVerdict, ...] = ()

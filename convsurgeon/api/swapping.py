@@ -85,10 +85,12 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
         # In a batch, a file without an eligible layer is no failure; alone, it is what was asked.
         if run.alone and not any(plan.already for plan in plans):
             raise _nothing(path, plans)
-        return [SwappedFile(plan, None, "skipped", perf_counter() - start) for plan in plans]
+        seconds = perf_counter() - start
+        return [SwappedFile(plan, None, None, "skipped", seconds) for plan in plans]
     target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
     if run.dry_run:
-        return [SwappedFile(plan, str(target), "planned", perf_counter() - start) for plan in plans]
+        name, seconds = str(target), perf_counter() - start
+        return [SwappedFile(plan, name, name, "planned", seconds) for plan in plans]
     with MadeFolders(target):
         if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
             return run.worker.folder(path, work, target, recursive=recursive)

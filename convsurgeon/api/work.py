@@ -67,7 +67,8 @@ class Worker:
             except NotSyncedError as error:
                 outcome, warning = Outcome.WRITTEN, str(error)
         seconds = perf_counter() - start
-        return SwappedFile(plan, str(target), outcome.value, seconds, (verdict,), warning)
+        name = str(target)
+        return SwappedFile(plan, name, name, outcome.value, seconds, (verdict,), warning)
 
     def folder(
         self,
@@ -104,10 +105,10 @@ class Worker:
         seconds = perf_counter() - start
         rows = []
         for checkpoint, plan in work:
-            place = target / checkpoint.path.relative_to(root)
+            place = target / _output_name(checkpoint, plan).relative_to(root)
             found = verdicts[checkpoint.path]
             what = outcome.value if plan.rewrites else "skipped"
-            rows.append(SwappedFile(plan, str(place), what, seconds, found, warning))
+            rows.append(SwappedFile(plan, str(place), str(target), what, seconds, found, warning))
         return rows
 
     def _into(
@@ -148,6 +149,12 @@ class Worker:
         for piece in pieces:
             yield piece
             counter(len(piece))
+
+
+def _output_name(checkpoint: Checkpoint, plan: FilePlan) -> Path:
+    if checkpoint.sharded or not plan.rewrites:
+        return checkpoint.path
+    return checkpoint.path.with_suffix(".safetensors")
 
 
 class _Counter:

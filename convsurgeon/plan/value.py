@@ -182,6 +182,18 @@ class Plan:
     files: tuple[FilePlan, ...]
     errors: tuple[Failure, ...] = ()
 
+    def exit_code(self, *, strict: bool = False) -> int:
+        """Return 0 (done), 3 (nothing could be read) or 4 (done in part).
+
+        Args:
+            strict: whether an undecided layer counts as a part that was not done.
+        """
+        if self.errors:
+            return 4 if self.files else 3
+        layers = (layer for file in self.files for layer in file.layers)
+        undecided = any(layer.verdict is Verdict.UNDECIDED for layer in layers)
+        return 4 if strict and undecided else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return the document of `scan --json`."""
         return {

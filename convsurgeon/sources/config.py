@@ -95,7 +95,7 @@ class ConfigSpeaker:
         module = _WRAPPERS.sub("", module, count=1)
         for fact, fields in self.facts:
             match = _compiled(fact.pattern).fullmatch(module)
-            if match and (fact.form != LINEAR or len(shape) == _MATRIX):
+            if match:
                 return self._statement(fact, fields, match, shape)
         return None
 
@@ -106,19 +106,18 @@ class ConfigSpeaker:
         if len(digits) > _MAX_DIGITS:
             return None
         stage, axes = int(digits), axes_of(fact.form)
-        kernel = None if fact.kernel is None else fields.along(fact.kernel, axes, stage)
         stride = fields.along(fact.stride, axes, stage)
         padding = fields.along(fact.padding, axes, stage)
-        source = f"{self.name}: {', '.join(fields.cite(fact, stage)) or self._type}"
-        if fact.kernel is None:
-            return Statement(Level.CONFIG, source, fact.form)
+        kernel = fields.along(fact.kernel, axes, stage) if fact.kernel is not None else ()
         if kernel is None or stride is None or padding is None:
             return None  # the config has fewer stages than the file: it is of another model
-        if fact.form == LINEAR and isinstance(fact.kernel, Spatial):
-            _check_inputs(fields.inputs(fact.kernel), shape, source, match.string)
-            return Statement(
-                Level.CONFIG, source, LINEAR, Geometry.plain(kernel, (1,) * len(kernel))
-            )
+        source = f"{self.name}: {', '.join(fields.cite(fact, stage)) or self._type}"
+        if fact.form == LINEAR:
+            if isinstance(fact.kernel, Spatial):
+                _check_inputs(fields.inputs(fact.kernel), shape, source, match.string)
+            ones = (1,) * len(kernel)
+            geometry = Geometry.plain(kernel, ones) if kernel else None
+            return Statement(Level.CONFIG, source, LINEAR, geometry)
         if fact.depthwise and shape[1] != 1:
             return None
         groups = shape[0] if fact.depthwise else 1
@@ -156,15 +155,15 @@ def _section(top: Fields, section: Section | None) -> Fields | None:
     data = top.data[name]
     if not isinstance(data, dict):
         _wrong(top.where, name, "an object")
-    kind = _text(data, "model_type", top.where)
+    kind = _text(data, "model_type", top.where, f"{name}.")
     known = kind in (("", section.model_type) if section.optional else (section.model_type,))
     return Fields(data, f"{name}.", top.where) if known and not data.get("auto_map") else None
 
 
-def _text(data: Mapping[str, Any], name: str, where: object) -> str:
+def _text(data: Mapping[str, Any], name: str, where: object, prefix: str = "") -> str:
     value = data.get(name)
     if value is not None and not isinstance(value, str):
-        _wrong(where, name, "a text")
+        _wrong(where, prefix + name, "a text")
     return value or ""
 
 

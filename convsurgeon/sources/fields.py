@@ -25,7 +25,7 @@ class Fields:
     prefix: str
     where: object
 
-    def along(self, value: Value, axes: int, stage: int | None = None) -> tuple[int, ...] | None:
+    def along(self, value: Value, axes: int, stage: int) -> tuple[int, ...] | None:
         """Return one number per axis; None where the config has no such stage.
 
         Raises:
@@ -78,13 +78,13 @@ class Fields:
             if value is not None:
                 self.along(value, axes_of(fact.form), 0)
 
-    def cite(self, fact: Fact, stage: int | None) -> list[str]:
+    def cite(self, fact: Fact, stage: int) -> list[str]:
         """Return the fields behind a fact, each with its value, as a report shows them."""
         cited: dict[str, str] = {}
         for value in (fact.kernel, fact.stride, fact.padding):
             for field in _leaves(value):
                 found = self._get(field.name, getattr(field, "default", None))
-                if isinstance(field, Staged) and stage is not None:
+                if isinstance(field, Staged):
                     found = found[stage]
                 shown = list(found) if isinstance(found, tuple) else found
                 default = "" if field.name in self.data else " by default"
@@ -115,9 +115,9 @@ class Fields:
             self._stop(field.name, value, f"one integer, or {axes} of them")
         return sizes
 
-    def _of_stage(self, value: Staged, axes: int, stage: int | None) -> tuple[int, ...] | None:
+    def _of_stage(self, value: Staged, axes: int, stage: int) -> tuple[int, ...] | None:
         sizes = self._ints(value.name, self._get(value.name, value.default))
-        if stage is None or stage >= len(sizes):
+        if stage >= len(sizes):
             return None
         return (sizes[stage],) * axes
 

@@ -12,6 +12,7 @@ from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import Refusal
 from convsurgeon.sources.layers import examine
 
+_MATRIX = 2
 _WRAPPERS = (
     "module.",
     "_orig_mod.",
@@ -164,7 +165,8 @@ def _check_shape(layer: Layer, key: str, shape: tuple[int, ...], source: str) ->
     expected = layer.shape
     if expected is None or expected == shape:
         return
-    if len(shape) == 2 and shape[0] == expected[0] and prod(shape) == prod(expected):
-        return  # a conv that another tool flattened: the plan lists it as undecided
+    one_matrix = (len(shape) == _MATRIX) != (len(expected) == _MATRIX)
+    if one_matrix and shape[0] == expected[0] and prod(shape) == prod(expected):
+        return  # another tool flattened it, or the reverse: the plan lists it as undecided
     text = f"{source} has a weight {list(expected)}, the file {list(shape)}"
     raise ContradictionError("CS061", text, where=key)

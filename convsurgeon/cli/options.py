@@ -1,0 +1,131 @@
+"""Every option that more than one command has, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_EVIDENCE = "Evidence"
+_LAYERS = "Layers"
+_FILES = "Files"
+_OUTPUT = "Output"
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        help="A .safetensors file, a shard index, a folder, a pattern, or a PyTorch file.",
+        show_default=False,
+    ),
+]
+To = Annotated[
+    str, typer.Option("--to", help="linear or conv.", rich_help_panel=_LAYERS, metavar="FORM")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="Only modules that match GLOB.", rich_help_panel=_LAYERS),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Not modules that match GLOB.", rich_help_panel=_LAYERS),
+]
+Only = Annotated[
+    str | None,
+    typer.Option("--only", help="patchify or pointwise.", rich_help_panel=_LAYERS, metavar="KIND"),
+]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        help="Order of a flattened patch: 'c p1 p2' or 'p1 p2 c'.",
+        rich_help_panel=_LAYERS,
+        metavar="ORDER",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="For --to conv: kernel (the input's size) or 1x1.",
+        rich_help_panel=_LAYERS,
+        metavar="METHOD",
+    ),
+]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        help="For --to conv: what a Linear's input was, as GLOB=512x7x7.",
+        rich_help_panel=_EVIDENCE,
+    ),
+]
+GeometryRule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--geometry", help="State a geometry: GLOB=k16,s16,p0,d1,g1.", rich_help_panel=_EVIDENCE
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Code that builds the model: file.py:function or package.module:function.",
+        rich_help_panel=_EVIDENCE,
+        metavar="SPEC",
+    ),
+]
+Require = Annotated[
+    str,
+    typer.Option(
+        "--require-evidence",
+        help="Weakest evidence to act on: user, model, config, recipe, fingerprint.",
+        rich_help_panel=_EVIDENCE,
+        metavar="LEVEL",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", help="Which dictionary of a PyTorch file, e.g. model_ema.", rich_help_panel=_FILES
+    ),
+]
+MaxHeader = Annotated[
+    int,
+    typer.Option(
+        "--max-header-bytes", help="Largest header to accept.", rich_help_panel=_FILES, metavar="N"
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option("--recursive", "-r", help="Search folders in folders.", rich_help_panel=_FILES),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A .safetensors file, or a folder.",
+        rich_help_panel=_OUTPUT,
+        show_default="beside the source",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=_OUTPUT)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=_OUTPUT)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=_OUTPUT)
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", help="Also write the report: FILE.json, .md or .svg.", rich_help_panel=_OUTPUT
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit 4 if layers stayed undecided.", rich_help_panel=_OUTPUT),
+]

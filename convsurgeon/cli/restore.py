@@ -1,0 +1,34 @@
+"""`convsurgeon restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convsurgeon.cli import options as o
+from convsurgeon.cli.run import Show, run
+from convsurgeon.header import DEFAULT_MAX_HEADER
+
+if TYPE_CHECKING:
+    from convsurgeon.api import RestoreReport
+
+
+def restore(
+    swapped: Annotated[Path, typer.Argument(help="A file or folder that swap wrote.")],
+    out: o.Out = None,
+    force: o.Force = False,
+    max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    report: o.ReportFile = None,
+) -> None:
+    """Undo: give back the byte-identical original."""
+
+    def work() -> RestoreReport:
+        from convsurgeon.api import restore as api_restore
+
+        return api_restore(swapped, out, force=force, max_header_bytes=max_header_bytes)
+
+    run(Show("convsurgeon.restore/1", as_json, quiet, report), work, lambda _: 0)

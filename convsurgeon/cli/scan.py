@@ -1,0 +1,55 @@
+"""`convsurgeon scan`."""
+
+from __future__ import annotations
+
+from convsurgeon.cli import options as o
+from convsurgeon.cli.run import Show, run
+from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.plan import Plan
+from convsurgeon.rearrangement import CHANNEL_FIRST
+
+
+def scan(
+    paths: o.Paths,
+    to: o.To = "linear",
+    layer: o.Layers = None,
+    exclude: o.Exclude = None,
+    only: o.Only = None,
+    layout: o.Layout = CHANNEL_FIRST,
+    method: o.Method = "kernel",
+    geometry: o.GeometryRule = None,
+    input_shape: o.InputShape = None,
+    model: o.Model = None,
+    require_evidence: o.Require = "fingerprint",
+    key: o.Key = None,
+    max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
+    recursive: o.Recursive = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    report: o.ReportFile = None,
+    strict: o.Strict = False,
+) -> None:
+    """Show what is inside, what is eligible, and on what evidence. Reads headers only."""
+
+    def work() -> Plan:
+        from convsurgeon.api import scan as api_scan
+
+        return api_scan(
+            paths,
+            to=to,
+            layers=layer or (),
+            exclude=exclude or (),
+            only=only,
+            layout=layout,
+            method=method,
+            geometry=geometry or (),
+            input_shape=input_shape or (),
+            model=model,
+            require_evidence=require_evidence,
+            key=key,
+            max_header_bytes=max_header_bytes,
+            recursive=recursive,
+        )
+
+    show = Show("convsurgeon.scan/1", as_json, quiet, report)
+    run(show, work, lambda p: p.exit_code(strict=strict))

@@ -1,0 +1,88 @@
+"""`convsurgeon swap`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convsurgeon.cli import options as o
+from convsurgeon.cli.progress import progress
+from convsurgeon.cli.run import Show, run
+from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.rearrangement import CHANNEL_FIRST
+
+if TYPE_CHECKING:
+    from convsurgeon.api import SwapReport
+
+Verify = Annotated[
+    str,
+    typer.Option(
+        "--verify",
+        help="full, or bits to leave out the proofs that need torch.",
+        rich_help_panel="Output",
+        metavar="LEVEL",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the plan of a run, write nothing.", rich_help_panel="Output"
+    ),
+]
+
+
+def swap(
+    paths: o.Paths,
+    out: o.Out = None,
+    to: o.To = "linear",
+    layer: o.Layers = None,
+    exclude: o.Exclude = None,
+    only: o.Only = None,
+    layout: o.Layout = CHANNEL_FIRST,
+    method: o.Method = "kernel",
+    geometry: o.GeometryRule = None,
+    input_shape: o.InputShape = None,
+    model: o.Model = None,
+    require_evidence: o.Require = "fingerprint",
+    key: o.Key = None,
+    max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
+    recursive: o.Recursive = False,
+    verify: Verify = "full",
+    dry_run: DryRun = False,
+    force: o.Force = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    report: o.ReportFile = None,
+    strict: o.Strict = False,
+) -> None:
+    """Rewrite the eligible layers, verify, then publish the new file."""
+
+    def work() -> SwapReport:
+        from convsurgeon.api import swap as api_swap
+
+        with progress(quiet=quiet) as bar:
+            return api_swap(
+                paths,
+                out,
+                verify=verify,
+                force=force,
+                dry_run=dry_run,
+                progress=bar,
+                to=to,
+                layers=layer or (),
+                exclude=exclude or (),
+                only=only,
+                layout=layout,
+                method=method,
+                geometry=geometry or (),
+                input_shape=input_shape or (),
+                model=model,
+                require_evidence=require_evidence,
+                key=key,
+                max_header_bytes=max_header_bytes,
+                recursive=recursive,
+            )
+
+    show = Show("convsurgeon.swap/1", as_json, quiet, report)
+    run(show, work, lambda r: r.exit_code(strict=strict))

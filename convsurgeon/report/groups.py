@@ -1,0 +1,46 @@
+"""Layers that differ in their block number only are shown once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from convsurgeon.plan import LayerPlan
+from convsurgeon.proof import LayerVerdict
+from convsurgeon.report.words import folded, module, pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Layers that are alike in everything but the numbers in their names."""
+
+    layers: tuple[LayerPlan, ...]
+
+    @property
+    def first(self) -> LayerPlan:
+        """The one that stands for all."""
+        return self.layers[0]
+
+    @property
+    def name(self) -> str:
+        """All names as one: `blocks.{0…11}.conv`."""
+        if not self.first.module:
+            return module("")
+        return folded(layer.module for layer in self.layers)
+
+    def verdicts(self, verdicts: Iterable[LayerVerdict]) -> tuple[LayerVerdict, ...]:
+        """Return what was proved about these layers."""
+        keys = {layer.key for layer in self.layers}
+        return tuple(verdict for verdict in verdicts if verdict.key in keys)
+
+
+def grouped(layers: Iterable[LayerPlan]) -> tuple[Group, ...]:
+    """Group layers, in the order of the first of each group."""
+    groups: dict[tuple[object, ...], list[LayerPlan]] = {}
+    for layer in layers:
+        rewrite = layer.rewrite and (layer.rewrite.rule, layer.rewrite.weight_shape)
+        alike = (layer.form, layer.weight_shape, layer.dtype, layer.geometry, layer.evidence)
+        outcome = (layer.verdict, layer.code, layer.reason, rewrite)
+        # No number in the hint may differ either, or it could not be pasted for all.
+        groups.setdefault((pattern(layer.key), *alike, *outcome), []).append(layer)
+    return tuple(Group(tuple(members)) for members in groups.values())

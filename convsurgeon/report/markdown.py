@@ -1,0 +1,92 @@
+"""The Markdown view, for pull requests and job summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convsurgeon.api import RestoreReport, SwapReport
+from convsurgeon.plan import FilePlan, LayerPlan, Plan
+from convsurgeon.proof import LayerVerdict, Verdict
+from convsurgeon.report import words
+from convsurgeon.untrusted import safe
+
+_COLUMNS = ("layer", "before", "after", "shape", "dtype", "bytes", "evidence", "verdict")
+
+
+def as_markdown(value: Plan | SwapReport | Verdict | RestoreReport) -> str:
+    """Return a report as Markdown."""
+    return "\n".join(_lines(value)) + "\n"
+
+
+def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
+    if isinstance(value, Verdict):
+        yield f"## {'equivalent' if value.equivalent else 'not equivalent'}"
+        for verdict in value.files:
+            yield from _proofs(verdict.layers)
+            yield from (f"- {_cell(difference)}" for difference in verdict.differences)
+        return
+    if isinstance(value, RestoreReport):
+        yield from (f"- {_cell(file.path)} → {_cell(file.output)}" for file in value.files)
+        return
+    for file in value.files:
+        yield from _plan(file if isinstance(file, FilePlan) else file.plan)
+        if not isinstance(file, FilePlan):
+            yield from (line for v in file.verdicts for line in _proofs(v.layers))
+            yield f"output: {_cell(file.output or 'none')}, {file.outcome}"
+            yield ""
+    yield from (f"- failed: {_cell(failure.message)}" for failure in value.errors)
+
+
+def _plan(file: FilePlan) -> Iterator[str]:
+    tensors = words.plural(file.tensors, "tensor")
+    yield f"## {_cell(file.path)}"
+    yield ""
+    yield f"{tensors}, {words.size(file.bytes)}"
+    yield ""
+    yield from _table(_COLUMNS, (_layer(layer) for layer in file.layers))
+    yield from (f"- note: {_cell(note)}" for note in file.notes)
+
+
+def _layer(layer: LayerPlan) -> tuple[str, ...]:
+    rewrite = layer.rewrite
+    shape = words.shape(layer.weight_shape)
+    verdict = f"{layer.verdict.value}: {layer.code or ''} {layer.reason} {layer.hint}"
+    return (
+        words.module(layer.module),
+        words.before(layer),
+        words.after(layer, rewrite) if rewrite else "",
+        f"{shape} → {words.shape(rewrite.weight_shape)}" if rewrite else shape,
+        layer.dtype,
+        words.movement(rewrite) if rewrite else "",
+        ": ".join(layer.evidence) if layer.evidence else "none",
+        " ".join(verdict.split()),
+    )
+
+
+def _proofs(layers: tuple[LayerVerdict, ...]) -> Iterator[str]:
+    yield from _table(("layer", "bits", "function", "floats"), map(_proof, layers))
+
+
+def _proof(layer: LayerVerdict) -> tuple[str, ...]:
+    bits, function, floats = layer.bits, layer.function, layer.floats
+    return (
+        words.module(layer.module),
+        f"{bits.elements} of {bits.elements}" if bits.equal else bits.note,
+        f"{words.figure(function.difference)} (bound {words.figure(function.bound)})"
+        if function
+        else "not run",
+        f"{words.figure(floats.before)}, {words.figure(floats.after)}" if floats else "not run",
+    )
+
+
+def _table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{' --- |' * len(columns)}"
+    yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    yield ""
+
+
+def _cell(text: str) -> str:
+    """Escape what Markdown or HTML would act on: names come from files."""
+    escaped = safe(text).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in escaped)

@@ -1,0 +1,106 @@
+"""`--report FILE`: the same value in the format that the file's name says."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+
+from convsurgeon.api import RestoreReport, SwapReport
+from convsurgeon.errors import UsageError
+from convsurgeon.plan import Plan
+from convsurgeon.proof import Verdict
+from convsurgeon.report.markdown import as_markdown
+from convsurgeon.report.plans import show_plan
+from convsurgeon.report.swaps import show_restore, show_swap
+from convsurgeon.report.verdicts import show_verdict
+from convsurgeon.store import FileDraft
+
+FORMATS = (".json", ".md", ".svg")
+Report = Plan | SwapReport | Verdict | RestoreReport
+
+# rich's own template fetches a font from the web; a report must not call home.
+_SVG = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+  font-family: "Fira Code", "DejaVu Sans Mono", Menlo, Consolas, monospace;
+  font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width;
+}}
+.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def check_format(path: Path) -> None:
+    """Refuse a name whose format is not known, before any work is done.
+
+    Raises:
+        UsageError: CS090.
+    """
+    if path.suffix not in FORMATS:
+        message = f"{path.suffix or 'no suffix'} is none of {', '.join(FORMATS)}"
+        raise UsageError("CS090", message, where=f"--report {path}")
+
+
+def save(report: Report, path: Path, title: str) -> None:
+    """Write a report to a file; an existing one is replaced.
+
+    Args:
+        report: any value that the public functions return.
+        path: ends in one of `FORMATS`.
+        title: shown above an SVG.
+
+    Raises:
+        UsageError: CS090 for another ending.
+        OutputError: CS071.
+    """
+    check_format(path)
+    views: dict[str, Callable[[], str]] = {
+        ".json": lambda: json.dumps(report.to_json(), indent=2) + "\n",
+        ".md": lambda: as_markdown(report),
+        ".svg": lambda: _svg(report, title),
+    }
+    text = views[path.suffix]()
+    with FileDraft(path, force=True) as draft:
+        draft.write([text.encode("utf-8")])
+        draft.publish()
+
+
+def show(console: Console, report: Report) -> None:
+    """Print any report."""
+    if isinstance(report, Plan):
+        show_plan(console, report)
+    elif isinstance(report, SwapReport):
+        show_swap(console, report)
+    elif isinstance(report, Verdict):
+        show_verdict(console, report)
+    else:
+        show_restore(console, report)
+
+
+def _svg(report: Report, title: str) -> str:
+    console = Console(
+        record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    show(console, report)
+    return console.export_svg(title=title, theme=MONOKAI, code_format=_SVG, unique_id="convsurgeon")

@@ -1,0 +1,136 @@
+"""The terminal view of `swap` and `restore`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from convsurgeon.api import RestoreReport, SwappedFile, SwapReport
+from convsurgeon.plan import LayerPlan, Verdict
+from convsurgeon.proof import LayerVerdict
+from convsurgeon.report import words
+from convsurgeon.report.groups import Group, grouped
+from convsurgeon.report.plans import (
+    change,
+    errors,
+    evidence,
+    facts,
+    file_tree,
+    notes,
+    shapes,
+)
+from convsurgeon.report.proofs import proof_rows
+from convsurgeon.untrusted import safe
+
+
+def show_swap(console: Console, report: SwapReport) -> None:
+    """Print what `swap` did, or is about to do."""
+    for file in report.files:
+        _file(console, file)
+    errors(console, [failure.message for failure in report.errors])
+    if len(report.files) + len(report.errors) > 1:
+        console.print(Text(_summary(report), "bold"))
+
+
+def _file(console: Console, file: SwappedFile) -> None:
+    verdicts = [layer for verdict in file.verdicts for layer in verdict.layers]
+    others = sum(verdict.others for verdict in file.verdicts)
+
+    def leaf(group: Group) -> RenderableType:
+        return _leaf(group, group.verdicts(verdicts), others)
+
+    console.print(file_tree(file.plan, grouped(file.plan.rewrites), leaf))
+    left = [layer for layer in file.plan.layers if not layer.rewrite]
+    if left:
+        console.print(Text("  left alone", "dim"))
+        console.print(_left_alone(left))
+    console.print(Text(f"  {_totals(file)}", "bold"))
+    notes(console, file.plan.notes)
+    if file.warning:
+        console.print(Text(f"  warning: {safe(file.warning)}", "yellow", overflow="fold"))
+    _outcome(console, file)
+
+
+def _leaf(group: Group, verdicts: Sequence[LayerVerdict], others: int) -> RenderableType:
+    rows: list[tuple[str, str | Text]] = [
+        ("layer", change(group)),
+        ("weight", shapes(group)),
+        ("evidence", evidence(group)),
+    ]
+    return facts([*rows, *proof_rows(verdicts, others)])
+
+
+def _left_alone(layers: Sequence[LayerPlan]) -> RenderableType:
+    rows: list[tuple[str, str | Text]] = []
+    for group in grouped(layers):
+        layer = group.first
+        text = f"{layer.verdict.value}: {f'{layer.code} ' if layer.code else ''}{layer.reason}"
+        rows.append((f"    {group.name}", safe(text)))
+        if layer.hint:
+            rows.append(("", Text(safe(layer.hint), "magenta", overflow="fold")))
+    grid = facts(rows)
+    grid.columns[0].no_wrap = False
+    grid.columns[0].overflow = "fold"
+    return grid
+
+
+def _totals(file: SwappedFile) -> str:
+    rewritten = len(file.plan.rewrites)
+    verb = "to rewrite" if file.outcome == "planned" else "rewritten"
+    parts = [f"{rewritten} {verb}", f"{file.plan.tensors - rewritten} untouched"]
+    for verdict in (Verdict.ALREADY, Verdict.REFUSED, Verdict.UNDECIDED):
+        count = sum(layer.verdict is verdict for layer in file.plan.layers)
+        parts += [f"{count} {verdict.value}"] if count else []
+    return ", ".join(parts)
+
+
+def _outcome(console: Console, file: SwappedFile) -> None:
+    if file.output is None:
+        why = "already in the target form" if file.plan.already else "nothing was eligible"
+        console.print(Text(f"  skipped: {why}", "cyan"))
+        return
+    output = safe(file.output)
+    if file.outcome == "planned":
+        console.print(Text(f"  → {output}, not written (dry run)", "cyan", overflow="fold"))
+        return
+    words_of = {"same": "already there with the same bytes", "skipped": "copied"}
+    tail = words_of.get(file.outcome, words.duration(file.seconds))
+    line = Text("  → ", "green", overflow="fold").append(output, "bold").append(f", {tail}")
+    console.print(line)
+    if file.outcome == "skipped":
+        return
+    whole = file.whole or file.output
+    rows: list[tuple[str, str | Text]] = [
+        ("  load", f'convsurgeon.load(model, "{safe(whole)}")'),
+        ("  undo", f"convsurgeon restore {safe(shlex.quote(whole))}"),
+    ]
+    console.print(facts(rows))
+
+
+def _summary(report: SwapReport) -> str:
+    parts = [
+        f"{sum(file.outcome == outcome for file in report.files)} {outcome}"
+        for outcome in ("written", "same", "planned", "skipped")
+        if any(file.outcome == outcome for file in report.files)
+    ]
+    parts += [f"{len(report.errors)} failed"] if report.errors else []
+    total = words.plural(len(report.files) + len(report.errors), "checkpoint")
+    return f"{total}: {', '.join(parts)}"
+
+
+def show_restore(console: Console, report: RestoreReport) -> None:
+    """Print what `restore` did."""
+    for file in report.files:
+        line = Text(safe(file.path), "bold", overflow="fold").append("  →  ", "green")
+        line.append(safe(file.output), "bold")
+        console.print(line)
+        there = "already there with the same bytes" if file.outcome == "same" else "written"
+        rows: list[tuple[str, str | Text]] = [
+            ("  restored", ", ".join(words.module(name) for name in file.layers)),
+            ("  proof", f"header and rewritten weights have the recorded SHA-256 digests, {there}"),
+        ]
+        rows += [("  note", safe(file.note))] if file.note else []
+        console.print(facts(rows))

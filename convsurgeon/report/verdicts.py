@@ -1,0 +1,54 @@
+"""The terminal view of `verify`."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from convsurgeon.geometry import LINEAR, times
+from convsurgeon.proof import FileVerdict, LayerVerdict, Verdict
+from convsurgeon.report import words
+from convsurgeon.report.plans import facts
+from convsurgeon.report.proofs import Rows, proof_rows
+from convsurgeon.untrusted import safe
+
+
+def show_verdict(console: Console, verdict: Verdict) -> None:
+    """Print what verification found."""
+    for file in verdict.files:
+        _file(console, file)
+    layers = sum(len(file.layers) for file in verdict.files)
+    scope = "" if verdict.scope == "file" else "; only the rewritten tensors, by recorded digests"
+    if verdict.equivalent:
+        text = f"equivalent: {words.plural(layers, 'rewritten layer')}{scope}"
+        console.print(Text(text, "bold green"))
+    else:
+        console.print(Text("not equivalent", "bold red"))
+
+
+def _file(console: Console, file: FileVerdict) -> None:
+    title = Text(safe(file.original), "bold", overflow="fold")
+    title.append("  →  " if file.original else "", "dim").append(safe(file.swapped), "bold")
+    tree = Tree(title, guide_style="dim")
+    for layer in file.layers:
+        branch = tree.add(Text(words.module(layer.module), "bold", overflow="fold"))
+        branch.add(facts(_rows(layer)))
+    for difference in file.differences:
+        tree.add(Text(f"✗ {safe(difference)}", "red", overflow="fold"))
+    if file.others:
+        same = "compared byte for byte"
+        tree.add(Text(f"{words.plural(file.others, 'other tensor')} {same}", "dim"))
+    console.print(tree)
+
+
+def _rows(layer: LayerVerdict) -> Rows:
+    geometry, level, source = layer.given
+    conv = next((form for form in layer.forms if form != LINEAR), LINEAR)
+    shapes = " → ".join(words.shape(sizes) for sizes in layer.shapes)
+    text = f"kernel {times(geometry.kernel)}, stride {times(geometry.stride)}"
+    rows: Rows = [
+        ("layer", f"{layer.forms[0]} ⇒ {layer.forms[1]}   {shapes}"),
+        ("given", f"{conv}, {text}; {safe(level)}: {safe(source)}"),
+    ]
+    return [*rows, *proof_rows([layer], 0)]
