@@ -23,7 +23,8 @@ FLOORS: list[set[str]] = [
     {"store", "sources"},
     {"rewrite", "proof", "nn"},
     {"api", "bench", "report", "integrations", "live"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
 """The units of the package, from the lowest floor to the highest."""
 
@@ -202,7 +203,7 @@ def prints(tree: ast.Module) -> list[int]:
 
 def test_the_library_never_prints() -> None:
     found = {name: prints(tree) for name, tree in modules(ROOT).items()}
-    below = {n: lines for n, lines in found.items() if unit_of(n, ROOT.name) not in FLOORS[7]}
+    below = {n: lines for n, lines in found.items() if unit_of(n, ROOT.name) not in units(7, 8)}
     assert [name for name, lines in below.items() if lines] == []
     assert len(below) > 20
 
