@@ -17,25 +17,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convsurgeon.api import (
-        RestoreReport,
-        SwapReport,
-        restore,
-        scan,
-        swap,
-        verify,
-    )
+    from convsurgeon.api import restore, scan, swap, verify
     from convsurgeon.errors import ConvsurgeonError
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
+    from convsurgeon.results import RestoreReport, SwapReport
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ConvsurgeonError": "convsurgeon.errors",
     "Plan": "convsurgeon.plan",
-    "RestoreReport": "convsurgeon.api",
-    "SwapReport": "convsurgeon.api",
+    "RestoreReport": "convsurgeon.results",
+    "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
     "restore": "convsurgeon.api",
     "scan": "convsurgeon.api",

@@ -163,5 +163,5 @@ RULES: dict[str, tuple[Callable[[Layer], Rewrite | Refusal | None], ...]] = {
 def decide(to: str, layer: Layer) -> Rewrite | Refusal | None:
     """Return the verdict of the first rule that recognises the layer; None if none does."""
     if prod(layer.weight_shape) == 0:
-        return Refusal("CS010", "the weight has no elements")
+        return Refusal("CS018", "the weight has no elements")
     return next((v for rule in RULES[to] if (v := rule(layer)) is not None), None)

@@ -61,7 +61,10 @@ def not_plain(stored: Stored) -> Refusal | None:
     return Refusal("CS010", f"dtype {stored.dtype} is no plain floating dtype")
 
 
-_SCALES = ("weight_scale", "weight_scale_inv", "weight_scale_2", "scale", "scales", "SCB", "absmax")
+_SCALES = (
+    *("weight_scale", "weight_scale_inv", "weight_scale_2", "scale_weight"),
+    *("scale", "scales", "SCB", "absmax"),
+)
 
 
 def scaled(stored: Stored) -> Refusal | None:

@@ -22,7 +22,8 @@ FLOORS: list[set[str]] = [
     {"plan"},
     {"store", "sources"},
     {"rewrite", "proof", "nn"},
-    {"api", "bench", "report", "integrations", "live"},
+    {"results", "integrations"},
+    {"api", "bench", "report"},
     {"cli"},
     {"__main__"},
 ]
@@ -43,15 +44,15 @@ def units(*floors: int) -> frozenset[str]:
 
 MODELS = Library(frozenset({"store", "sources", "integrations"}))
 LIBRARIES: dict[str, Library] = {
-    "typer": Library(units(7), units(7)),
-    "rich": Library(units(6, 7), units(6, 7)),
+    "typer": Library(units(8), units(8)),
+    "rich": Library(units(7, 8), units(7, 8)),
     "safetensors": MODELS,
     "transformers": MODELS,
     "diffusers": MODELS,
     "timm": MODELS,
     "torchvision": MODELS,
     "accelerate": MODELS,
-    "torch": Library(units(4, 5, 6, 7), frozenset({"nn", "proof"})),
+    "torch": Library(units(4, 5, 6, 7, 8), frozenset({"nn", "proof"})),
     "numpy": Library(frozenset({"proof", "integrations"}), frozenset({"proof"})),
 }
 STRANGERS = [("rewrite", "proof"), ("proof", "rewrite"), ("proof", "rearrangement"), ("nn", "rewrite"),

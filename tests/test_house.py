@@ -15,6 +15,7 @@ from tests.imports import modules
 ROOT = Path(convsurgeon.__file__).parent
 REPOSITORY = ROOT.parent
 MAX_LINES = 250
+MAX_TEST_LINES = 400
 MAX_FUNCTION = 40
 MODULES = sorted(ROOT.rglob("*.py"))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -71,7 +72,7 @@ def test_modules_are_short() -> None:
 
 def test_test_modules_are_short() -> None:
     tests = {p.name: p.read_text("utf-8").count("\n") for p in Path(__file__).parent.glob("*.py")}
-    assert {name: count for name, count in tests.items() if count > MAX_LINES} == {}
+    assert {name: count for name, count in tests.items() if count > MAX_TEST_LINES} == {}
 
 
 def test_functions_are_short() -> None:

@@ -6,11 +6,11 @@ from os import PathLike
 from pathlib import Path
 
 from convsurgeon.api.paths import MadeFolders, side_files
-from convsurgeon.api.reports import RestoredFile, RestoreReport
 from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError, UnreadableError
 from convsurgeon.header import DEFAULT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.proof import check_restored
+from convsurgeon.results import RestoredFile, RestoreReport
 from convsurgeon.rewrite import Output, undone
 from convsurgeon.store import FileDraft, FolderDraft, SafetensorsFile, file_pieces, read_safetensors
 
@@ -43,8 +43,7 @@ def restore(
     file = read_safetensors(source, max_header_bytes)
     recipe = _recipe(file)
     if recipe is None:
-        hint = "name the file that convsurgeon swap wrote"
-        raise RecipeError("CS081", "the file has no recipe", where=source, hint=hint)
+        raise _no_recipe(source)
     target = source.parent / recipe.original.name if out is None else Path(out)
     if target.is_dir():
         target /= recipe.original.name
@@ -58,13 +57,18 @@ def restore(
     return RestoreReport((_row(file, target, outcome.value, recipe),))
 
 
+def _no_recipe(where: Path) -> RecipeError:
+    hint = "name the file or folder that convsurgeon swap wrote"
+    return RecipeError("CS081", "there is no recipe", where=where, hint=hint)
+
+
 def _folder(
     folder: Path, out: str | PathLike[str] | None, *, force: bool, limit: int
 ) -> RestoreReport:
     paths = [p for p in side_files(folder, recursive=True) if p.suffix == ".safetensors"]
     found = {p: (file, _recipe(file)) for p in paths for file in [read_safetensors(p, limit)]}
     if not any(recipe for _, recipe in found.values()):
-        raise RecipeError("CS081", "no file in the folder has a recipe", where=folder)
+        raise _no_recipe(folder)
     target = _folder_target(folder) if out is None else Path(out)
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
     with MadeFolders(target), FolderDraft(target, force=force) as draft:

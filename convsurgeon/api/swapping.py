@@ -9,12 +9,12 @@ from time import perf_counter
 from typing import Unpack
 
 from convsurgeon.api.choices import Choices, Request
-from convsurgeon.api.paths import MadeFolders, Paths, raise_if_alone, resolve, target_of
+from convsurgeon.api.paths import MadeFolders, Paths, Trouble, raise_if_alone, resolve, target_of
 from convsurgeon.api.planning import Planner, failure
-from convsurgeon.api.reports import SwappedFile, SwapReport
 from convsurgeon.api.work import Progress, Worker, quiet
 from convsurgeon.errors import ConvsurgeonError, NothingToDoError, UsageError
 from convsurgeon.plan import FilePlan
+from convsurgeon.results import SwappedFile, SwapReport
 from convsurgeon.store import INDEX_SUFFIX, checkpoint_paths
 
 LEVELS = ("full", "bits")
@@ -60,11 +60,14 @@ def swap(
     """
     if verify not in LEVELS:
         raise UsageError("CS090", f"{verify!r} is none of 'full', 'bits'", where="--verify")
-    found, troubles = resolve(paths)
-    alone = len(found) + len(troubles) == 1
-    planner = Planner(Request.of(choices))
     worker = Worker(force=force, function=verify == "full", progress=progress)
-    run = _Run(planner, worker, out, dry_run, alone)
+    planner = Planner(Request.of(choices))
+    found, troubles = resolve(paths)
+    run = _Run(planner, worker, out, dry_run, alone=len(found) + len(troubles) == 1)
+    return _swap_each(run, found, troubles)
+
+
+def _swap_each(run: _Run, found: list[Path], troubles: list[Trouble]) -> SwapReport:
     files: list[SwappedFile] = []
     for path in found:
         try:

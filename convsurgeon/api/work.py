@@ -9,10 +9,10 @@ from time import perf_counter
 
 from convsurgeon import __version__
 from convsurgeon.api.paths import side_files
-from convsurgeon.api.reports import SwappedFile
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
 from convsurgeon.plan import FilePlan
 from convsurgeon.proof import FileVerdict, compare
+from convsurgeon.results import SwappedFile
 from convsurgeon.rewrite import swapped
 from convsurgeon.store import (
     Checkpoint,

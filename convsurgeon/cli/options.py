@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from convsurgeon.api import Choices
+
+# Parameter of a command -> keyword of the public functions, where the names differ.
+_KEYWORDS = {"layer": "layers"}
+_LISTS = ("layer", "exclude", "geometry", "input_shape")
+
+
+def choices(parameters: Mapping[str, Any]) -> Choices:
+    """Return the parsed parameters of a command that belong to `Choices`."""
+    from convsurgeon.api import Choices
+
+    found: dict[str, Any] = {}
+    for name, value in parameters.items():
+        keyword = _KEYWORDS.get(name, name)
+        if keyword in Choices.__annotations__:
+            found[keyword] = () if value is None and name in _LISTS else value
+    return cast("Choices", found)
+
 
 _EVIDENCE = "Evidence"
 _LAYERS = "Layers"

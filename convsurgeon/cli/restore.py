@@ -12,7 +12,7 @@ from convsurgeon.cli.run import Show, run
 from convsurgeon.header import DEFAULT_MAX_HEADER
 
 if TYPE_CHECKING:
-    from convsurgeon.api import RestoreReport
+    from convsurgeon.results import RestoreReport
 
 
 def restore(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import typer
+
 from convsurgeon.cli import options as o
 from convsurgeon.cli.run import Show, run
 from convsurgeon.header import DEFAULT_MAX_HEADER
-from convsurgeon.plan import Plan
 from convsurgeon.rearrangement import CHANNEL_FIRST
+
+if TYPE_CHECKING:
+    from convsurgeon.plan import Plan
 
 
 def scan(
+    ctx: typer.Context,
     paths: o.Paths,
     to: o.To = "linear",
     layer: o.Layers = None,
@@ -34,22 +41,7 @@ def scan(
     def work() -> Plan:
         from convsurgeon.api import scan as api_scan
 
-        return api_scan(
-            paths,
-            to=to,
-            layers=layer or (),
-            exclude=exclude or (),
-            only=only,
-            layout=layout,
-            method=method,
-            geometry=geometry or (),
-            input_shape=input_shape or (),
-            model=model,
-            require_evidence=require_evidence,
-            key=key,
-            max_header_bytes=max_header_bytes,
-            recursive=recursive,
-        )
+        return api_scan(paths, **o.choices(ctx.params))
 
     show = Show("convsurgeon.scan/1", as_json, quiet, report)
     run(show, work, lambda p: p.exit_code(strict=strict))

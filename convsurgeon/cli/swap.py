@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from convsurgeon.header import DEFAULT_MAX_HEADER
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
-    from convsurgeon.api import SwapReport
+    from convsurgeon.results import SwapReport
 
 Verify = Annotated[
     str,
@@ -33,6 +34,7 @@ DryRun = Annotated[
 
 
 def swap(
+    ctx: typer.Context,
     paths: o.Paths,
     out: o.Out = None,
     to: o.To = "linear",
@@ -62,27 +64,8 @@ def swap(
         from convsurgeon.api import swap as api_swap
 
         with progress(quiet=quiet) as bar:
-            return api_swap(
-                paths,
-                out,
-                verify=verify,
-                force=force,
-                dry_run=dry_run,
-                progress=bar,
-                to=to,
-                layers=layer or (),
-                exclude=exclude or (),
-                only=only,
-                layout=layout,
-                method=method,
-                geometry=geometry or (),
-                input_shape=input_shape or (),
-                model=model,
-                require_evidence=require_evidence,
-                key=key,
-                max_header_bytes=max_header_bytes,
-                recursive=recursive,
-            )
+            call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
+            return call(progress=bar, **o.choices(ctx.params))
 
     show = Show("convsurgeon.swap/1", as_json, quiet, report)
     run(show, work, lambda r: r.exit_code(strict=strict))

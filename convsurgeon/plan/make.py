@@ -170,7 +170,10 @@ def _sibling(key: str, last: str) -> str:
 
 def _check_fit(candidate: _Candidate, statement: Statement) -> None:
     shape, geometry = candidate.original_shape, statement.geometry
-    if geometry is None or len(shape) == _MATRIX or geometry.kernel == shape[2:]:
+    if geometry is None or len(shape) == _MATRIX:
+        return
+    axes = statement.form.startswith("conv") and f"{geometry.ndim}d" == statement.form[-2:]
+    if geometry.kernel == shape[2:] and (axes or statement.form == LINEAR):
         return
     text = f"{statement.source} says {statement.says()}, the weight is {list(shape)}"
     raise ContradictionError("CS061", text, where=candidate.module)

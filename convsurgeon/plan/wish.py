@@ -39,9 +39,9 @@ class Wish:
     def __post_init__(self) -> None:
         """Check the values that come as text."""
         allowed = (("--to", self.to, TARGETS), ("--layout", self.layout, LAYOUTS))
-        for option, value, values in (*allowed, ("--only", self.only or "patchify", KINDS)):
+        for option, value, values in (*allowed, ("--only", self.only, (None, *KINDS))):
             if value not in values:
-                names = ", ".join(map(repr, values))
+                names = ", ".join(repr(v) for v in values if v)
                 raise UsageError("CS090", f"{value!r} is none of {names}", where=option)
 
     def left_out(self, module: str, kernel_positions: int) -> str | None:

@@ -52,9 +52,7 @@ def compare_bits(
         shift = new.begin - old.begin
         found = new_reader.read(begin + shift, end + shift)
         if rows != found:
-            places = [
-                i for i in range(0, len(rows), size) if rows[i : i + size] != found[i : i + size]
-            ]
+            places = _places(rows, found, size)
             first = (begin - old.begin + places[0]) // size if first < 0 else first
             differing += len(places)
     if differing:
@@ -64,6 +62,11 @@ def compare_bits(
         note = "the recipe's digest is not that of the original"
         return Bits(equal=False, elements=elements, note=note)
     return Bits(equal=True, elements=elements)
+
+
+def _places(rows: bytes, found: bytes, size: int) -> list[int]:
+    """Return where the elements of two pieces differ, as offsets in bytes."""
+    return [i for i in range(0, len(rows), size) if rows[i : i + size] != found[i : i + size]]
 
 
 def _wrong_header(pair: Pair, old: TensorInfo, new: TensorInfo) -> str:

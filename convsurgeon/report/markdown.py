@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convsurgeon.api import RestoreReport, SwapReport
 from convsurgeon.plan import FilePlan, LayerPlan, Plan
 from convsurgeon.proof import LayerVerdict, Verdict
 from convsurgeon.report import words
+from convsurgeon.results import RestoreReport, SwapReport
 from convsurgeon.untrusted import safe
 
 _COLUMNS = ("layer", "before", "after", "shape", "dtype", "bytes", "evidence", "verdict")

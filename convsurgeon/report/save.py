@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from convsurgeon.api import RestoreReport, SwapReport
 from convsurgeon.errors import UsageError
 from convsurgeon.plan import Plan
 from convsurgeon.proof import Verdict
@@ -18,6 +17,7 @@ from convsurgeon.report.markdown import as_markdown
 from convsurgeon.report.plans import show_plan
 from convsurgeon.report.swaps import show_restore, show_swap
 from convsurgeon.report.verdicts import show_verdict
+from convsurgeon.results import RestoreReport, SwapReport
 from convsurgeon.store import FileDraft
 
 FORMATS = (".json", ".md", ".svg")

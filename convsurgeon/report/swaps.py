@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from convsurgeon.api import RestoreReport, SwappedFile, SwapReport
 from convsurgeon.plan import LayerPlan, Verdict
 from convsurgeon.proof import LayerVerdict
 from convsurgeon.report import words
@@ -23,6 +22,7 @@ from convsurgeon.report.plans import (
     shapes,
 )
 from convsurgeon.report.proofs import proof_rows
+from convsurgeon.results import RestoreReport, SwappedFile, SwapReport
 from convsurgeon.untrusted import safe
 
 

@@ -1,0 +1,135 @@
+"""A live model as places that tensors of a file go to.
+
+Imported by `load` alone, with torch at hand: `scan` and `swap` never come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convsurgeon.errors import MismatchError
+from convsurgeon.nn import PatchLinear
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Slot:
+    """One parameter or buffer, wherever it is used: tied ones are one slot.
+
+    Attributes:
+        tensor: as it is now.
+        places: the modules that hold it, and under which attribute.
+    """
+
+    tensor: Tensor
+    places: list[tuple[nn.Module, str]]
+
+
+class LiveModel:
+    """A model, and the modules that are to stand in it.
+
+    Until `attach`, the model itself is as it was.
+
+    Attributes:
+        model: the model.
+        modules: by name; one that is used twice has two names.
+        replaced: new modules, by the identity of those whose place they take.
+
+    Raises:
+        MismatchError: CS084 for a model whose state dict is not simply its parameters and buffers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.replaced: dict[int, nn.Module] = {}
+        slots = self.slots()
+        for name in sorted(set(model.state_dict()) ^ slots.keys()):
+            message = f"the model's state dict has hooks, extra state or lazy layers: {name}"
+            raise MismatchError("CS084", message)
+        for name, slot in slots.items():
+            if not _is_plain(slot.tensor):
+                kind = type(slot.tensor).__name__
+                message = f"{name} is a {kind}, not a plain tensor (quantised or sharded?)"
+                raise MismatchError("CS084", message, hint="load first, then quantise or shard")
+
+    def slots(self) -> dict[str, Slot]:
+        """Return what the state dict will hold, by name."""
+        by_tensor: dict[int, Slot] = {}
+        found = {}
+        for path, module in self._walk():
+            for attribute, tensor in _stored(module):
+                slot = by_tensor.setdefault(id(tensor), Slot(tensor, []))
+                if (module, attribute) not in slot.places:
+                    slot.places.append((module, attribute))
+                found[f"{path}.{attribute}" if path else attribute] = slot
+        return found
+
+    def inner_names(self) -> dict[str, str]:
+        """Return where a `PatchLinear` keeps what a file calls its weight and its bias."""
+        found = {}
+        for path, module in self._walk():
+            if isinstance(module, PatchLinear) and type(module.linear).__name__ == "Linear":
+                outer, inner = (f"{path}." if path else ""), f"{path}.linear".lstrip(".")
+                found[f"{outer}weight"] = f"{inner}.weight"
+                if module.linear.bias is not None:
+                    found[f"{outer}bias"] = f"{inner}.bias"
+        return found
+
+    def now(self, path: str) -> nn.Module | None:
+        """Return the module that will stand under a name."""
+        old = self.modules.get(path)
+        return old and self.replaced.get(id(old), old)
+
+    def parents(self, module: nn.Module) -> list[nn.Module]:
+        """Return every module that has it as a child."""
+        return [p for p in self.model.modules() if any(c is module for c in p.children())]
+
+    def attach(self) -> None:
+        """Put the new modules into the place of the old ones, under each name that they have."""
+        for parent in list(self.model.modules()):
+            # children() leaves out a second name of one module.
+            for name, child in list(parent._modules.items()):  # noqa: SLF001
+                if child is not None and id(child) in self.replaced:
+                    setattr(parent, name, self.replaced[id(child)])
+
+    def materialised(self) -> None:
+        """Take the drop-ins' empty records of dtype and device off the meta device as well."""
+        import torch
+
+        for _, module in self._walk():
+            if isinstance(module, PatchLinear) and module.compute.is_meta:
+                module.compute = torch.empty(0, dtype=module.compute.dtype)
+
+    def lost(self) -> list[str]:
+        """Return the buffers that no file holds and that have no memory either."""
+        stored = {id(slot.tensor) for slot in self.slots().values()}
+        buffers = self.model.named_buffers()
+        return [n for n, b in buffers if b.is_meta and b.numel() and id(b) not in stored]
+
+    def _walk(self) -> Iterator[tuple[str, nn.Module]]:
+        for path, module in self.modules.items():
+            new = self.replaced.get(id(module))
+            if new is None:
+                yield path, module
+            else:
+                yield from new.named_modules(prefix=path)
+
+
+def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    passing = module._non_persistent_buffers_set  # noqa: SLF001 (torch offers no other way)
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        yield name, parameter
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+        if name not in passing:
+            yield name, buffer
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    import torch
+
+    return type(tensor) in (torch.nn.Parameter, torch.Tensor) and not tensor.is_inference()
