@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convsurgeon.api import restore, scan, swap, verify
+    from convsurgeon.api import LoadReport, load, restore, scan, swap, verify
     from convsurgeon.errors import ConvsurgeonError
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
@@ -27,10 +27,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConvsurgeonError": "convsurgeon.errors",
+    "LoadReport": "convsurgeon.api",
     "Plan": "convsurgeon.plan",
     "RestoreReport": "convsurgeon.results",
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
+    "load": "convsurgeon.api",
     "restore": "convsurgeon.api",
     "scan": "convsurgeon.api",
     "swap": "convsurgeon.api",
@@ -39,11 +41,13 @@ _HOMES = {
 
 __all__ = [
     "ConvsurgeonError",
+    "LoadReport",
     "Plan",
     "RestoreReport",
     "SwapReport",
     "Verdict",
     "__version__",
+    "load",
     "restore",
     "scan",
     "swap",

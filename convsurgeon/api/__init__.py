@@ -1,6 +1,7 @@
 """The public functions, one module each."""
 
 from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.loading import LoadReport, load
 from convsurgeon.api.restoring import restore
 from convsurgeon.api.scanning import scan
 from convsurgeon.api.swapping import swap
@@ -9,8 +10,10 @@ from convsurgeon.api.work import Progress
 
 __all__ = [
     "Choices",
+    "LoadReport",
     "Progress",
     "Request",
+    "load",
     "restore",
     "scan",
     "swap",

@@ -71,9 +71,12 @@ class LiveModel:
 
     def inner_names(self) -> dict[str, str]:
         """Return where a `PatchLinear` keeps what a file calls its weight and its bias."""
+        from torch import nn
+
         found = {}
         for path, module in self._walk():
-            if isinstance(module, PatchLinear) and type(module.linear).__name__ == "Linear":
+            # An adapter or a quantiser in the inner layer's place has tensors of its own.
+            if isinstance(module, PatchLinear) and type(module.linear) is nn.Linear:
                 outer, inner = (f"{path}." if path else ""), f"{path}.linear".lstrip(".")
                 found[f"{outer}weight"] = f"{inner}.weight"
                 if module.linear.bias is not None:

@@ -55,10 +55,11 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
         UsageError: CS090 where several results would go into one file.
         OutputError: CS072 where the result would be its own source.
     """
-    source = path if path.is_dir() or path.suffix != ".json" else path.parent.absolute()
+    source = path.parent if path.suffix == ".json" else path
+    source = source if source.name not in ("", "..") else source.absolute()
     name = default_name(source, word)
     if out is None:
-        target = source.absolute().parent / name if source.is_dir() else source.parent / name
+        target = source.parent / name
     else:
         given = Path(out)
         is_file = given.suffix == SAFETENSORS and not given.is_dir()

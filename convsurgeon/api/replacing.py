@@ -5,8 +5,13 @@ Imported by `load` alone, with torch at hand.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from convsurgeon.api.effects import Effect
+from convsurgeon.api.live_model import LiveModel
+from convsurgeon.errors import MismatchError
+from convsurgeon.geometry import Geometry, is_conv, times
+from convsurgeon.integrations import Unit
 from convsurgeon.nn import (
     FlatConv1d,
     FlatConv2d,
@@ -14,10 +19,13 @@ from convsurgeon.nn import (
     GemmConv1d,
     GemmConv2d,
     GemmConv3d,
+    PatchLinear,
 )
+from convsurgeon.rearrangement import CHANNEL_FIRST, between
+from convsurgeon.sources.layers import examine
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor, nn
 
 _GEMM = (GemmConv1d, GemmConv2d, GemmConv3d)
 _FLAT = (FlatConv1d, FlatConv2d, FlatConv3d)
@@ -33,6 +41,8 @@ class Replacing:
 
     def __init__(self, live: LiveModel, kind: str) -> None:
         self.live, self.kind = live, kind
+        self.slots = live.slots()
+        self.names = self.slots.keys() | live.inner_names().keys()
 
     def prepare(self, effect: Effect, unit: Unit) -> str | None:
         """Build the module for one effect, unless the model holds one already.
@@ -49,7 +59,7 @@ class Replacing:
         """
         path, _, attribute = unit.name.rpartition(".")
         module = self.live.now(path)
-        if module is None or unit.name not in self._names():
+        if module is None or unit.name not in self.names:
             return None  # reported with everything else that the file holds and the model does not
         if unit.convert is not None or attribute != "weight":
             message = "the library converts this weight itself, so it cannot be swapped as well"
@@ -63,9 +73,6 @@ class Replacing:
         self.live.replaced[id(module)] = new
         return path
 
-    def _names(self) -> set[str]:
-        return self.live.slots().keys() | self.live.inner_names().keys()
-
     def _new(self, path: str, module: nn.Module, effect: Effect) -> nn.Module | None:
         try:
             if effect.to_linear:
@@ -77,11 +84,13 @@ class Replacing:
     def _linear(self, path: str, module: nn.Module, effect: Effect) -> nn.Module | None:
         from torch import nn
 
-        if isinstance(module, PatchLinear | _GEMM):
+        if isinstance(module, (PatchLinear, *_GEMM)):
             shape = (module.out_channels, module.in_channels, *module.kernel_size)
-            return _accept(path, module, shape, effect.conv_shape)
+            _accept(path, module, shape, effect.conv_shape)
+            return None
         if type(module) is nn.Linear:
-            return _accept(path, module, tuple(module.weight.shape), effect.after)
+            _accept(path, module, _shape(module), effect.after)
+            return None
         _check_geometry(path, module, effect)
         if self.kind == "gemm":
             return _GEMM[effect.geometry.ndim - 1].from_conv(module)
@@ -94,8 +103,9 @@ class Replacing:
         flat = isinstance(module, _FLAT) and module.input == "flat"
         if flat or isinstance(module, nn.Linear):
             _check_order(path, effect)
-        if isinstance(module, _FLAT) or is_conv(_form(module)):
-            return _accept(path, module, tuple(module.weight.shape), effect.after)  # type: ignore[arg-type, union-attr] # a conv's is a tensor
+        if isinstance(module, _FLAT) or type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+            _accept(path, module, _shape(module), effect.after)
+            return None
         readers = (nn.TransformerEncoderLayer, nn.MultiheadAttention)
         reader = next((p for p in self.live.parents(module) if isinstance(p, readers)), None)
         if reader is not None:
@@ -104,16 +114,19 @@ class Replacing:
         self._refuse_tied(path, module)
         flat_conv = _FLAT[effect.geometry.ndim - 1]
         new = flat_conv.from_linear(module, effect.after[1], effect.geometry.kernel)
-        if tuple(new.weight.shape) != effect.after:
-            _accept(path, module, tuple(module.weight.shape), effect.before)
+        _accept(path, module, _shape(new), effect.after)
         return new
 
     def _refuse_tied(self, path: str, module: nn.Module) -> None:
         """Refuse a weight that others use too: the new one has another shape and cannot be tied."""
-        slot = self.live.slots()[f"{path}.weight"]
+        slot = self.slots[f"{path}.weight" if path else "weight"]
         if any(holder is not module for holder, _ in slot.places):
             message = "its weight is tied to another layer's"
             raise MismatchError("CS084", message, where=path, hint="untie the weights first")
+
+
+def _shape(module: nn.Module) -> tuple[int, ...]:
+    return tuple(cast("Tensor", module.weight).shape)
 
 
 def _accept(path: str, module: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
@@ -127,9 +140,9 @@ def _accept(path: str, module: nn.Module, shape: tuple[int, ...], wanted: tuple[
 
 
 def _check_geometry(path: str, module: nn.Module, effect: Effect) -> None:
-    from torch import nn
+    import torch
 
-    found = examine(_Torch(nn), module).get("")
+    found = examine(torch, module).get("")
     if found is None or not is_conv(found.form):
         message = f"the recipe speaks of a convolution, the model has a {type(module).__name__}"
         raise MismatchError("CS084", message, where=path)

@@ -94,7 +94,9 @@ class Worker:
             done: set[Path] = set()
             for checkpoint, plan in work:
                 verdicts[checkpoint.path] = self._into(draft, root, checkpoint, plan)
-                done.update(s.path for s in checkpoint.sources if plan.rewrites)
+                # A shard without a rewritten layer is copied like every other file.
+                files = {layer.file for layer in plan.rewrites}
+                done.update(s.path for s in checkpoint.sources if s.path.name in files)
             for file in self._copied(path, work, recursive=recursive):
                 if file not in done:
                     draft.write(str(file.relative_to(root)), file_pieces(file))

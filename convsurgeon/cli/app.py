@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from convsurgeon.cli.explain import explain
 from convsurgeon.cli.restore import restore
+from convsurgeon.cli.run import leave, wrong_usage
 from convsurgeon.cli.scan import scan
 from convsurgeon.cli.swap import swap
 from convsurgeon.cli.verify import verify
@@ -17,8 +20,28 @@ _EPILOG = (
     "4 done in part, 130 interrupted."
 )
 
+
+class Commands(TyperGroup):
+    """Reports wrong usage as every other error is reported: in one line."""
+
+    def main(self, args: Any = None, prog_name: str | None = None, **others: Any) -> Any:
+        """Run a command line and exit."""
+        given = sys.argv[1:] if args is None else list(args)
+        if not given:
+            return super().main(args, prog_name, **others)  # shows the help
+        try:
+            code = super().main(args, prog_name, **{**others, "standalone_mode": False})
+        except Exception as error:
+            # What the parser raises; its classes have moved between versions of typer.
+            if not hasattr(error, "format_message"):
+                raise
+            code = wrong_usage(error, as_json="--json" in given)
+        return leave(code or 0)
+
+
 app = typer.Typer(
     name="convsurgeon",
+    cls=Commands,
     help="Rewrite convolutions into equivalent linear layers, and back, with proof and undo.",
     epilog=_EPILOG,
     no_args_is_help=True,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from convsurgeon.errors import ConvsurgeonError, RefusedError
+from convsurgeon.errors import ConvsurgeonError, RefusedError, UsageError
 from convsurgeon.untrusted import safe
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
         exit_code: of a report.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # cleans up like Ctrl-C
+    code = 0
     try:
         if show.report is not None:
             _check_report(show.report)
         report = work()
-        _present(show, report)
         code = exit_code(report)
+        _present(show, report)
         sys.stdout.flush()
     except ConvsurgeonError as error:
         _fail(show, error)
@@ -61,9 +62,7 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
         _say("interrupted; nothing half-written remains")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader of our output left; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
+        _drop_output()
     except Exception as error:  # noqa: BLE001 - never a traceback; a defect is still one line
         _fail(show, _defect(error))
     raise typer.Exit(code)
@@ -79,7 +78,44 @@ def _check_report(path: Path) -> None:
     check_format(path)
 
 
+def wrong_usage(error: Any, *, as_json: bool) -> int:
+    """Report what the parser of the command line raised; return the exit code.
+
+    Args:
+        error: of click.
+        as_json: whether a document is wanted.
+    """
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "convsurgeon"
+    message = " ".join(error.format_message().split())
+    hint = f"{command} --help shows how"
+    show = Show(f"convsurgeon.{command.rpartition(' ')[2]}/1", as_json)
+    return _report(show, UsageError("CS090", message.rstrip("."), hint=hint))
+
+
+def leave(code: int) -> NoReturn:
+    """Exit; a reader of our output who has left is no reason for a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    sys.exit(code)
+
+
+def _drop_output() -> None:
+    # Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _present(show: Show, report: Report) -> None:
+    if show.report is not None:  # first: where it fails, stdout holds the error alone
+        from convsurgeon.report import save
+
+        save(report, show.report, show.schema.partition("/")[0].replace(".", " "))
+    if show.as_json or show.quiet or not sys.stdout.isatty():
+        # On a terminal the report itself names them.
+        for failure in getattr(report, "errors", ()):
+            _say(failure.message)
     if show.as_json:
         sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
     elif not show.quiet:
@@ -89,10 +125,6 @@ def _present(show: Show, report: Report) -> None:
 
         _make_encodable()
         print_report(Console(highlight=False), report)
-    if show.report is not None:
-        from convsurgeon.report import save
-
-        save(report, show.report, "convsurgeon")
 
 
 def _make_encodable() -> None:
@@ -103,15 +135,18 @@ def _make_encodable() -> None:
 
 
 def _fail(show: Show, error: ConvsurgeonError) -> NoReturn:
+    raise typer.Exit(_report(show, error))
+
+
+def _report(show: Show, error: ConvsurgeonError) -> int:
     if show.as_json:
         from convsurgeon.api.planning import failure
 
         row = failure(error.where, error).to_json()
         document = {"schema": show.schema, "files": [], "errors": [row]}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        _say(str(error))
-    raise typer.Exit(error.exit_code)
+    _say(str(error))
+    return error.exit_code
 
 
 def _defect(error: Exception) -> ConvsurgeonError:

@@ -118,6 +118,8 @@ def _metadata(original: Header, swapped: Header) -> Iterator[str]:
     before, after = dict(original.metadata_map), dict(swapped.metadata_map)
     before.pop(METADATA_KEY, None)
     after.pop(METADATA_KEY, None)
+    if METADATA_KEY in original.metadata_map and METADATA_KEY not in swapped.metadata_map:
+        yield f"metadata {METADATA_KEY}, the recipe of an earlier swap, is missing"
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             yield f"metadata {safe(key)} changed"

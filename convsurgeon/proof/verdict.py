@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from convsurgeon.geometry import Geometry
 
-SCHEMA = "convsurgeon.proof/1"
+SCHEMA = "convsurgeon.verify/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,12 @@ class Floats:
     between: float
 
 
+def _figures(found: Function | Floats) -> dict[str, Any]:
+    """Return the object; JSON has no infinities and no NaN, so they are null."""
+    values = asdict(found)
+    return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class LayerVerdict:
     """One rewritten weight.
@@ -109,8 +116,8 @@ class LayerVerdict:
                 "evidence": {"level": level, "source": source},
             },
             "bits": asdict(self.bits),
-            "function": self.function and asdict(self.function),
-            "floats": self.floats and asdict(self.floats),
+            "function": self.function and _figures(self.function),
+            "floats": self.floats and _figures(self.floats),
         }
 
 

@@ -68,7 +68,9 @@ def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in rows:
-        grid.add_row(label, value if isinstance(value, Text) else Text(value, overflow="fold"))
+        # Never a str: rich would read markup in it.
+        text = value if isinstance(value, Text) else Text(value, overflow="fold")
+        grid.add_row(Text(label), text)
     return grid
 
 

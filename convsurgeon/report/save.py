@@ -43,12 +43,16 @@ _SVG = """\
 {chrome}
 <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
-<g class="{unique_id}-matrix">
+<g class="{unique_id}-matrix" xml:space="preserve">
 {matrix}
 </g>
 </g>
 </svg>
 """
+
+
+# The only characters that `safe` lets through and XML forbids.
+_NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
 
 
 def check_format(path: Path) -> None:
@@ -103,4 +107,5 @@ def _svg(report: Report, title: str) -> str:
         record=True, width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
     show(console, report)
-    return console.export_svg(title=title, theme=MONOKAI, code_format=_SVG, unique_id="convsurgeon")
+    svg = console.export_svg(title=title, theme=MONOKAI, code_format=_SVG, unique_id="convsurgeon")
+    return svg.translate(_NOT_IN_XML)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from convsurgeon.plan import LayerPlan, Verdict
@@ -68,13 +69,13 @@ def _left_alone(layers: Sequence[LayerPlan]) -> RenderableType:
     for group in grouped(layers):
         layer = group.first
         text = f"{layer.verdict.value}: {f'{layer.code} ' if layer.code else ''}{layer.reason}"
-        rows.append((f"    {group.name}", safe(text)))
+        rows.append((group.name, safe(text)))
         if layer.hint:
             rows.append(("", Text(safe(layer.hint), "magenta", overflow="fold")))
     grid = facts(rows)
     grid.columns[0].no_wrap = False
     grid.columns[0].overflow = "fold"
-    return grid
+    return Padding(grid, (0, 0, 0, 4))
 
 
 def _totals(file: SwappedFile) -> str:

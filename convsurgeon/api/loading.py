@@ -1,0 +1,157 @@
+"""`load`: put a swapped checkpoint into a live model, and its layers into the form they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convsurgeon.api.effects import Effect, effects
+from convsurgeon.errors import ConvsurgeonError, UsageError
+from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.integrations import Translation, translate
+from convsurgeon.integrations.units import KeyMap
+from convsurgeon.store import Checkpoint, ReadOptions, checkpoint_paths, read_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from convsurgeon.api.live_model import LiveModel
+
+KINDS = ("linear", "gemm")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedModule:
+    """One layer that another module stands for now.
+
+    Attributes:
+        module: its name in the model.
+        before: class of the layer that stood there.
+        after: class of the one that stands there now.
+        layout: order in which the linear side is flattened.
+    """
+
+    module: str
+    before: str
+    after: str
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What `load` did to a model.
+
+    Attributes:
+        path: the file or the index that was loaded.
+        replaced: the layers that were replaced; empty where they had the right form already.
+        tensors: how many tensors of the file are in the model now.
+        ignored: keys that stayed in the file because the model's library says so.
+    """
+
+    path: str
+    replaced: tuple[ReplacedModule, ...]
+    tensors: int
+    ignored: tuple[str, ...] = ()
+
+
+def load(
+    model: nn.Module,
+    path: str | PathLike[str],
+    *,
+    kind: str = "linear",
+    key_map: KeyMap | None = None,
+    cast: bool = False,
+    max_header_bytes: int = DEFAULT_MAX_HEADER,
+) -> LoadReport:
+    """Replace the layers that a file's recipe names, then load the file strictly.
+
+    A conv `[O, C, *kernel]` becomes a `PatchLinear` in the recipe's layout, or a `GemmConv`; a
+    Linear `[O, F]` becomes a `FlatConv` that takes what the Linear took. Every other parameter
+    stays the very same object, with its dtype, device and `requires_grad`. Parameters on the meta
+    device get memory on the CPU. A file without a recipe is loaded as it is; where the model has
+    drop-in modules already, either form of their weights is accepted.
+
+    Everything is checked before anything is changed: whatever is raised, the model is as it was.
+    The one exception is a file that fails or changes while its tensors are read, which can leave
+    parameters of two checkpoints, but never another structure.
+
+    Args:
+        model: a live model; one of transformers is given the names that its library gives.
+        path: a file, an index, or a folder with one checkpoint.
+        kind: what stands for a conv: "linear" or "gemm".
+        key_map: from the file's keys to the model's names, a mapping or a function, where they
+            differ: `lambda key: key.removeprefix("module.")`.
+        cast: whether another floating dtype than a parameter's is converted to it.
+        max_header_bytes: largest header to accept.
+
+    Returns:
+        Which modules were replaced by what.
+
+    Raises:
+        UsageError: CS090 for an unknown kind, or a folder with several checkpoints.
+        MismatchError: CS084 where file and model differ: names, shapes, dtypes, geometries.
+        RecipeError: CS082 where a recipe is damaged or does not fit its tensors.
+        RefusedError: where the file cannot be read.
+    """
+    if kind not in KINDS:
+        raise UsageError("CS090", f"{kind!r} is none of 'linear', 'gemm'", where="kind")
+    options = ReadOptions(limit=max_header_bytes)
+    checkpoint = read_checkpoint(_only(Path(path)), options)
+    try:
+        return _load(model, checkpoint, kind=kind, key_map=key_map, cast=cast)
+    except ConvsurgeonError as error:
+        if str(checkpoint.path) not in error.where:
+            error.where = ": ".join(filter(None, (str(checkpoint.path), error.where)))
+        raise
+
+
+def _only(path: Path) -> Path:
+    found = checkpoint_paths(path)
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found[:3])
+        message = f"the folder holds {len(found)} checkpoints; name one of {names}"
+        raise UsageError("CS090", message, where=path)
+    return found[0]
+
+
+def _load(
+    model: nn.Module, checkpoint: Checkpoint, *, kind: str, key_map: KeyMap | None, cast: bool
+) -> LoadReport:
+    from convsurgeon.api.live_model import LiveModel
+    from convsurgeon.api.placing import Placing
+    from convsurgeon.api.transfer import Transfer, empty_tensors
+
+    done = effects(checkpoint)
+    empty = empty_tensors(checkpoint)
+    live = LiveModel(model)
+    names = live.slots().keys() | live.inner_names().keys()
+    translation = translate(model, empty, names, key_map)
+    replaced = _replace(live, translation, done, kind)
+    placement = Placing(live, done, cast=cast).place(translation, empty)
+    with Transfer(checkpoint) as transfer:
+        transfer.check_ties(placement)
+        transfer.fill(placement)
+    live.materialised()
+    live.attach()
+    return LoadReport(
+        str(checkpoint.path), replaced, len(empty) - len(placement.ignored), placement.ignored
+    )
+
+
+def _replace(
+    live: LiveModel, translation: Translation, done: Mapping[str, Effect], kind: str
+) -> tuple[ReplacedModule, ...]:
+    from convsurgeon.api.replacing import Replacing
+
+    replacing = Replacing(live, kind)
+    rows = []
+    for unit in translation.units:
+        for effect in (done[key] for key in unit.keys if key in done):
+            path = replacing.prepare(effect, unit)
+            if path is not None:
+                old, new = (type(m).__name__ for m in (live.modules[path], live.now(path)))
+                rows.append(ReplacedModule(path, old, new, effect.layout))
+    return tuple(rows)
