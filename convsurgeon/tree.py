@@ -56,8 +56,8 @@ def _part(part: str) -> tuple[int, int, str]:
 def grow(modules: Iterable[str]) -> Node:
     """Build the tree that holds these modules, and nothing beside them.
 
-    Paths deeper than any real model are cut into one node each, so that a name of a million dots
-    cannot exhaust the stack.
+    A path deeper than any real model's is one node, so that a name of a million dots cannot exhaust
+    the stack, and every node can be shown within 80 columns.
     """
     root = Node("", "")
     for module in sorted(set(modules), key=natural):
@@ -68,7 +68,7 @@ def grow(modules: Iterable[str]) -> Node:
     return root
 
 
-_MAX_DEPTH = 64
+_MAX_DEPTH = 12
 
 
 def _components(module: str) -> list[str]:

@@ -95,7 +95,7 @@ def model_shards(folder: Path) -> Path:
     """The same in two shards with their index; return the index."""
     tensors = model_tensors()
     names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for place, name in enumerate(names):
         part = {key: tensors[key] for key in list(tensors)[2 * place : 2 * place + 2]}
         write(folder / name, part, {"format": "pt"})

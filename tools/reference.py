@@ -61,9 +61,8 @@ def cli_page() -> str:
 
     group: Any = typer.main.get_command(app)
     lines = ["# Command line", "", _NOTE, "", *_wrapped(group.help), ""]
-    lines += [*_wrapped(group.epilog), "", "[How a name, a pattern or a folder becomes outputs]"]
-    lines[-1] += "(../how-to/continuous-integration.md) and what each exit code means in a batch."
-    lines += ["", *_parameters(group), ""]
+    more = "[Use it in CI](../how-to/ci.md) has what each exit code means for a batch."
+    lines += [*_wrapped(f"{group.epilog} {more}"), "", *_parameters(group), ""]
     for name, command in group.commands.items():
         lines += [f"## convsurgeon {name}", "", "```text", _usage(name, command), "```", ""]
         lines += [*_wrapped(command.help), "", *_parameters(command), ""]
@@ -192,15 +191,21 @@ def _first_line(value: object) -> str:
 
 
 def _signature(function: Any) -> str:
-    signature = inspect.signature(function)
-    parameters = [re.sub(r"(?<==) ?<.*>$", "...", str(p)) for p in signature.parameters.values()]
-    kinds = [p.kind for p in signature.parameters.values()]
-    keyword_only = inspect.Parameter.KEYWORD_ONLY
-    if keyword_only in kinds:
-        parameters.insert(kinds.index(keyword_only), "*")
-    inner = "".join(f"    {p},\n" for p in (re.sub(r"'", '"', p) for p in parameters))
-    result = str(signature.return_annotation)
-    return f"{function.__name__}(\n{inner}) -> {result}"
+    lines: list[str] = []
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and "    *," not in lines:
+            lines.append("    *,")
+        stars = "**" if p.kind is p.VAR_KEYWORD else ""
+        default = "" if p.default is p.empty else f" = {_value(p.default)}"
+        lines.append(f"    {stars}{p.name}: {p.annotation}{default},")
+    result = inspect.signature(function).return_annotation
+    return "\n".join([f"{function.__name__}(", *lines, f") -> {result}"])
+
+
+def _value(default: object) -> str:
+    if callable(default):
+        return "..."
+    return f'"{default}"' if isinstance(default, str) else repr(default)
 
 
 def _errors() -> list[str]:

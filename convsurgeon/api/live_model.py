@@ -86,7 +86,7 @@ class LiveModel:
     def now(self, path: str) -> nn.Module | None:
         """Return the module that will stand under a name."""
         old = self.modules.get(path)
-        return old and self.replaced.get(id(old), old)
+        return None if old is None else self.replaced.get(id(old), old)
 
     def parents(self, module: nn.Module) -> list[nn.Module]:
         """Return every module that has it as a child."""

@@ -68,38 +68,29 @@ def load(
 ) -> LoadReport:
     """Replace the layers that a file's recipe names, then load the file strictly.
 
-    A conv `[O, C, *kernel]` becomes a `PatchLinear` in the recipe's layout, or a `GemmConv`; a
-    Linear `[O, F]` becomes a `FlatConv` that takes what the Linear took. Every other parameter
-    stays the very same object, with its dtype, device and `requires_grad`. Parameters on the meta
-    device get memory on the CPU. A file without a recipe is loaded as it is; where the model has
-    drop-in modules already, either form of their weights is accepted.
-
-    Everything is checked before anything is changed: whatever is raised, the model is as it was.
-    The one exception is a file that fails or changes while its tensors are read, which can leave
-    parameters of two checkpoints, but never another structure.
+    A conv `[O, C, *kernel]` becomes a `PatchLinear` in the recipe's layout or a `GemmConv`, a
+    Linear `[O, F]` a `FlatConv` that takes what it took; drop-ins that are there already take
+    either form. Every other parameter stays the same object, with its dtype, device and
+    `requires_grad`; on the meta device it gets memory. All is checked before anything changes: only
+    a file that fails while it is read can leave a mixture of values, never another structure.
 
     Args:
-        model: a live model; one of transformers is given the names that its library gives.
-        path: a file, an index, or a folder with one checkpoint.
+        model: a live model; transformers' own name conversions are followed.
+        path: a file, an index, or a folder with one checkpoint; without a recipe nothing is
+            replaced.
         kind: what stands for a conv: "linear" or "gemm".
-        key_map: from the file's keys to the model's names, a mapping or a function, where they
-            differ: `lambda key: key.removeprefix("module.")`.
+        key_map: from the file's keys to the model's names, where they differ.
         cast: whether another floating dtype than a parameter's is converted to it.
         max_header_bytes: largest header to accept.
-
-    Returns:
-        Which modules were replaced by what.
 
     Raises:
         UsageError: CS090 for an unknown kind, or a folder with several checkpoints.
         MismatchError: CS084 where file and model differ: names, shapes, dtypes, geometries.
-        RecipeError: CS082 where a recipe is damaged or does not fit its tensors.
-        RefusedError: where the file cannot be read.
+        RefusedError: where the file cannot be read, or its recipe does not fit it (CS082).
     """
     if kind not in KINDS:
         raise UsageError("CS090", f"{kind!r} is none of 'linear', 'gemm'", where="kind")
-    options = ReadOptions(limit=max_header_bytes)
-    checkpoint = read_checkpoint(_only(Path(path)), options)
+    checkpoint = read_checkpoint(_only(Path(path)), ReadOptions(limit=max_header_bytes))
     try:
         return _load(model, checkpoint, kind=kind, key_map=key_map, cast=cast)
     except ConvsurgeonError as error:

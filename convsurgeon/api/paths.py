@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def default_name(path: Path, word: str) -> str:
     return f"{path.name}.{word}"
 
 
+def names_file(out: str | PathLike[str]) -> bool:
+    """Tell whether `-o` is the name of a single file."""
+    return Path(out).suffix == SAFETENSORS and not Path(out).is_dir()
+
+
+def no_folder(out: str | PathLike[str]) -> UsageError:
+    """Return the error for several results that would go into one file."""
+    message = "a single file cannot hold the result; name a folder"
+    return UsageError("CS090", message, where=f"-o {fspath(out)}")
+
+
 def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: bool) -> Path:
     """Return where the result for `path` goes.
 
@@ -62,10 +74,9 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
         target = source.parent / name
     else:
         given = Path(out)
-        is_file = given.suffix == SAFETENSORS and not given.is_dir()
+        is_file = names_file(given)
         if is_file and (not alone or source.is_dir()):
-            message = "a single file cannot hold the result; name a folder"
-            raise UsageError("CS090", message, where=f"-o {given}")
+            raise no_folder(given)
         whole = is_file or (alone and source.is_dir())
         target = given if whole else given / name
     if _same(path, target):
@@ -89,16 +100,15 @@ class MadeFolders:
             for folder in reversed(self.missing):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
+            self.__exit__()
             message = f"cannot make the folder: {error.strerror}"
             raise OutputError("CS071", message, where=self.missing[0]) from None
 
     def __exit__(self, *_: object) -> None:
         """Remove those that stayed empty."""
         for folder in self.missing:
-            try:
+            with suppress(OSError):
                 folder.rmdir()
-            except OSError:
-                return
 
 
 def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:

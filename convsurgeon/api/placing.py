@@ -5,6 +5,7 @@ Imported by `load` alone, with torch at hand.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -120,11 +121,7 @@ class Placing:
             if id(slot) not in filled and (slot.tensor.is_meta or not translation.may_lack(name))
         ]
         unexpected = [k for u in strange if not translation.may_drop(u.name) for k in u.keys]
-        twice = (
-            sorted({name for name in places if places.count(name) > 1})
-            if (len(set(places)) < len(places))
-            else []
-        )
+        twice = [outer.get(name, name) for name, n in Counter(places).items() if n > 1]
         wrong = [
             f"{len(found)} {what}: {_some(sorted(found))}"
             for found, what in ((missing, "missing"), (unexpected, "unexpected"), (twice, "twice"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convsurgeon.api.paths import MadeFolders, side_files
 from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError, UnreadableError
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.header import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.proof import check_restored
 from convsurgeon.results import RestoredFile, RestoreReport
@@ -52,7 +52,7 @@ def restore(
     with MadeFolders(target), FileDraft(target, force=force) as draft:
         with file.reader() as reader:
             draft.write(_undone(file, recipe).pieces(reader))
-        _check(draft.path, file, recipe, max_header_bytes)
+        _check(draft.path, file, recipe)
         outcome = draft.publish()
     return RestoreReport((_row(file, target, outcome.value, recipe),))
 
@@ -81,7 +81,7 @@ def _folder(
             place = name.with_name(recipe.original.name)
             with file.reader() as reader:
                 written = draft.write(str(place), _undone(file, recipe).pieces(reader))
-            _check(written, file, recipe, limit)
+            _check(written, file, recipe)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
     return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
@@ -108,8 +108,9 @@ def _undone(file: SafetensorsFile, recipe: Recipe) -> Output:
         raise error.at(file.path) from None
 
 
-def _check(written: Path, file: SafetensorsFile, recipe: Recipe, limit: int) -> None:
-    wrong = check_restored(read_safetensors(written, limit), recipe)
+def _check(written: Path, file: SafetensorsFile, recipe: Recipe) -> None:
+    # The original's header may be longer than what swap made of it.
+    wrong = check_restored(read_safetensors(written, FORMAT_MAX_HEADER), recipe)
     if wrong:
         message = f"the weight of {wrong[0]} was changed since the swap"
         hint = "the original cannot be restored from this file"

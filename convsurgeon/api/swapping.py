@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Unpack
 
 from convsurgeon.api.choices import Choices, Request
-from convsurgeon.api.paths import MadeFolders, Paths, Trouble, raise_if_alone, resolve, target_of
+from convsurgeon.api.paths import (
+    MadeFolders,
+    Paths,
+    Trouble,
+    names_file,
+    no_folder,
+    raise_if_alone,
+    resolve,
+    target_of,
+)
 from convsurgeon.api.planning import Planner, failure
 from convsurgeon.api.work import Progress, Worker, quiet
-from convsurgeon.errors import ConvsurgeonError, NothingToDoError, UsageError
+from convsurgeon.errors import ConvsurgeonError, NothingToDoError, OutputError, UsageError
 from convsurgeon.plan import FilePlan
 from convsurgeon.results import SwappedFile, SwapReport
 from convsurgeon.store import INDEX_SUFFIX, checkpoint_paths
@@ -27,6 +36,7 @@ class _Run:
     out: str | PathLike[str] | None
     dry_run: bool
     alone: bool
+    taken: set[Path] = field(default_factory=set)
 
 
 def swap(
@@ -64,6 +74,8 @@ def swap(
     planner = Planner(Request.of(choices))
     found, troubles = resolve(paths)
     run = _Run(planner, worker, out, dry_run, alone=len(found) + len(troubles) == 1)
+    if out is not None and not run.alone and names_file(out):
+        raise no_folder(out)
     return _swap_each(run, found, troubles)
 
 
@@ -91,6 +103,7 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
         seconds = perf_counter() - start
         return [SwappedFile(plan, None, None, "skipped", seconds) for plan in plans]
     target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
+    _check_target(run, path, target, recursive=recursive)
     if run.dry_run:
         name, seconds = str(target), perf_counter() - start
         return [SwappedFile(plan, name, name, "planned", seconds) for plan in plans]
@@ -98,6 +111,16 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
         if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
             return run.worker.folder(path, work, target, recursive=recursive)
         return [run.worker.file(*work[0], target)]
+
+
+def _check_target(run: _Run, path: Path, target: Path, *, recursive: bool) -> None:
+    if target in run.taken:
+        hint = "swap the files one by one, each with its own -o"
+        message = "the output of another file of this call has this name"
+        raise OutputError("CS070", message, where=target, hint=hint)
+    run.taken.add(target)
+    if recursive and path.is_dir() and target.absolute().is_relative_to(path.absolute()):
+        raise OutputError("CS072", "the output lies in the folder that is copied", where=target)
 
 
 def _nothing(path: Path, plans: list[FilePlan]) -> NothingToDoError:

@@ -98,9 +98,12 @@ class Transfer:
     def fill(self, placement: Placement) -> None:
         """Copy every tensor to its place; what has no memory yet gets some."""
         for unit, ways in placement.ways:
-            results = unit.run(self._read(unit))
-            for name, way in ways.items():
-                _put(way.slot, way.fit(results[name]))
+            self._fill(unit, ways)  # what is read dies with the call, before the next is read
+
+    def _fill(self, unit: Unit, ways: dict[str, Way]) -> None:
+        results = unit.run(self._read(unit))
+        for name, way in ways.items():
+            _put(way.slot, way.fit(results[name]))
 
     def _value(self, unit: Unit, name: str, way: Way) -> Tensor:
         return way.fit(unit.run(self._read(unit))[name])

@@ -10,7 +10,7 @@ from time import perf_counter
 from convsurgeon import __version__
 from convsurgeon.api.paths import side_files
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
-from convsurgeon.plan import FilePlan
+from convsurgeon.plan import FilePlan, LayerPlan
 from convsurgeon.proof import FileVerdict, compare
 from convsurgeon.results import SwappedFile
 from convsurgeon.rewrite import swapped
@@ -88,15 +88,10 @@ class Worker:
         """
         start = perf_counter()
         root = path if path.is_dir() else path.parent
-        verdicts: dict[Path, tuple[FileVerdict, ...]] = {}
         warning = ""
         with FolderDraft(target, force=self.force) as draft:
-            done: set[Path] = set()
-            for checkpoint, plan in work:
-                verdicts[checkpoint.path] = self._into(draft, root, checkpoint, plan)
-                # A shard without a rewritten layer is copied like every other file.
-                files = {layer.file for layer in plan.rewrites}
-                done.update(s.path for s in checkpoint.sources if s.path.name in files)
+            verdicts = [self._into(draft, root, checkpoint, plan) for checkpoint, plan in work]
+            done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
             for file in self._copied(path, work, recursive=recursive):
                 if file not in done:
                     draft.write(str(file.relative_to(root)), file_pieces(file))
@@ -106,9 +101,8 @@ class Worker:
                 outcome, warning = Outcome.WRITTEN, str(error)
         seconds = perf_counter() - start
         rows = []
-        for checkpoint, plan in work:
+        for (checkpoint, plan), found in zip(work, verdicts, strict=True):
             place = target / _output_name(checkpoint, plan).relative_to(root)
-            found = verdicts[checkpoint.path]
             what = outcome.value if plan.rewrites else "skipped"
             rows.append(SwappedFile(plan, str(place), str(target), what, seconds, found, warning))
         return rows
@@ -117,10 +111,7 @@ class Worker:
         self, draft: FolderDraft, root: Path, checkpoint: Checkpoint, plan: FilePlan
     ) -> tuple[FileVerdict, ...]:
         verdicts = []
-        for source in checkpoint.sources:
-            layers = [layer for layer in plan.rewrites if layer.file == source.path.name]
-            if not layers and source.path.suffix == ".safetensors":
-                continue  # copied like every other file
+        for source, layers in _rewritten(checkpoint, plan):
             with source.reader() as reader:
                 output = swapped(source, reader, layers, TOOL)
                 name = str(source.path.relative_to(root).with_suffix(".safetensors"))
@@ -151,6 +142,14 @@ class Worker:
         for piece in pieces:
             yield piece
             counter(len(piece))
+
+
+def _rewritten(checkpoint: Checkpoint, plan: FilePlan) -> list[tuple[Source, list[LayerPlan]]]:
+    """Return the files with a layer to rewrite; all others are copied like any side file."""
+    layers: dict[str, list[LayerPlan]] = {}
+    for layer in plan.rewrites:
+        layers.setdefault(layer.file, []).append(layer)
+    return [(s, layers[s.path.name]) for s in checkpoint.sources if s.path.name in layers]
 
 
 def _output_name(checkpoint: Checkpoint, plan: FilePlan) -> Path:

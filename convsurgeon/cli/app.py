@@ -24,13 +24,14 @@ _EPILOG = (
 class Commands(TyperGroup):
     """Reports wrong usage as every other error is reported: in one line."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, **others: Any) -> Any:
-        """Run a command line and exit."""
-        given = sys.argv[1:] if args is None else list(args)
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command line and exit; for the arguments see `click.Command.main`."""
+        line = args[0] if args else options.get("args")
+        given = sys.argv[1:] if line is None else list(line)
         if not given:
-            return super().main(args, prog_name, **others)  # shows the help
+            return super().main(*args, **options)  # shows the help
         try:
-            code = super().main(args, prog_name, **{**others, "standalone_mode": False})
+            code = super().main(*args, **{**options, "standalone_mode": False})
         except Exception as error:
             # What the parser raises; its classes have moved between versions of typer.
             if not hasattr(error, "format_message"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from convsurgeon.errors import ConvsurgeonError, RefusedError, UsageError
+from convsurgeon.errors import ConvsurgeonError, RefusedError, UnreadableError, UsageError
 from convsurgeon.untrusted import safe
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _drop_output()
+    except OSError as error:
+        text = f"the system refused: {error.strerror or error}"
+        _fail(show, UnreadableError("CS037", text, where=error.filename or ""))
     except Exception as error:  # noqa: BLE001 - never a traceback; a defect is still one line
         _fail(show, _defect(error))
     raise typer.Exit(code)

@@ -12,7 +12,7 @@ from convsurgeon.header import Header, TensorInfo
 from convsurgeon.plan import METADATA_KEY, Step
 from convsurgeon.proof.bits import compare_bits
 from convsurgeon.proof.function import Stored, run_both
-from convsurgeon.proof.pairing import Pair, pairs, recipe_of
+from convsurgeon.proof.pairing import Pair, check_dtype, pairs, recipe_of
 from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
 from convsurgeon.store import Reader, Source
 from convsurgeon.untrusted import safe
@@ -91,6 +91,7 @@ def _layer(
     )
     if old is None or new is None:
         return verdict
+    check_dtype(old)
     bits = compare_bits(pair, (before[0], old), (after[0], new))
     fitting = old.shape == pair.before.shape and new.shape == pair.after.shape
     if not function or not fitting or old.dtype != new.dtype:

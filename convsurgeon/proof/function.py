@@ -15,7 +15,7 @@ from convsurgeon.errors import RefusedError
 from convsurgeon.geometry import LINEAR, Geometry
 from convsurgeon.header import TensorInfo
 from convsurgeon.proof.bits import row_blocks
-from convsurgeon.proof.bounds import factor
+from convsurgeon.proof.bounds import factor, underflow
 from convsurgeon.proof.inputs import SEED, input_shapes
 from convsurgeon.proof.pairing import Pair, Side
 from convsurgeon.proof.verdict import Floats, Function
@@ -34,6 +34,7 @@ _TORCH_NAMES = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
 }
+_HUGE, _SMALL = 2.0**500, 2.0**-600
 _WITH_KERNELS = ("F64", "F32", "F16", "BF16")
 
 
@@ -72,14 +73,16 @@ def run_both(
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         inputs = [torch.randn(s, dtype=torch.float64, generator=generator) for s in shapes]
-        scale = factor(channels * geometry.window)
+        products = channels * geometry.window
         for old, new in zip(_rows(pair.before, before), _rows(pair.after, after), strict=True):
+            power = old.safe_power()
+            scaled, other = old.times(power), new.times(power)
             for x in inputs:
-                y = _apply(pair.before, old, geometry, x)
-                z = _apply(pair.after, new, geometry, x)
-                magnitude = _apply(pair.before, old.magnitudes(), geometry, x.abs())
+                y = _apply(pair.before, scaled, geometry, x)
+                z = _apply(pair.after, other, geometry, x)
+                magnitude = _apply(pair.before, scaled.magnitudes(), geometry, x.abs())
                 outputs += y.numel()
-                worst.see(y, z, magnitude * scale)
+                worst.see(y, z, magnitude * factor(products) + underflow(products))
             if before.weight.dtype in _WITH_KERNELS:
                 errors.see(pair, (old, new), geometry, inputs[3], before.weight.dtype)
     function = Function(worst.ok, worst.difference, worst.bound, outputs, shapes, SEED)
@@ -95,6 +98,19 @@ class _Rows:
 
     def magnitudes(self) -> _Rows:
         return _Rows(self.weight.abs(), None if self.bias is None else self.bias.abs())
+
+    def safe_power(self) -> float:
+        """Return a power of two that keeps sums of huge weights from overflowing; mostly 1.
+
+        Where partial sums overflow, two orders of summation give infinities and NaN as they like.
+        """
+        finite = self.weight[self.weight.isfinite()].abs()
+        return _SMALL if finite.numel() and float(finite.max()) > _HUGE else 1.0
+
+    def times(self, power: float) -> _Rows:
+        if power == 1:
+            return self
+        return _Rows(self.weight * power, None if self.bias is None else self.bias * power)
 
     def to(self, dtype: torch.dtype) -> _Rows:
         return _Rows(self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
-from convsurgeon.header import Header
+from convsurgeon.header import Header, TensorInfo
 from convsurgeon.plan import METADATA_KEY, Recipe, Step
 
 
@@ -53,6 +54,17 @@ def recipe_of(header: Header) -> Recipe | None:
     """
     text = header.metadata_map.get(METADATA_KEY)
     return None if text is None else Recipe.from_text(text)
+
+
+def check_dtype(tensor: TensorInfo) -> None:
+    """Refuse a recipe that claims to have rewritten what no rule rewrites.
+
+    Raises:
+        RecipeError: CS082.
+    """
+    if tensor.dtype not in PLAIN_FLOATS:
+        message = f"the recipe speaks of {tensor.name}, whose dtype is {tensor.dtype}"
+        raise RecipeError("CS082", message)
 
 
 def pairs(steps: tuple[Step, ...]) -> tuple[Pair, ...]:

@@ -10,7 +10,7 @@ from convsurgeon.errors import RecipeError
 from convsurgeon.plan import Recipe
 from convsurgeon.proof.bits import row_blocks
 from convsurgeon.proof.order import backward
-from convsurgeon.proof.pairing import Pair, pairs, recipe_of
+from convsurgeon.proof.pairing import Pair, check_dtype, pairs, recipe_of
 from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
 from convsurgeon.store import Source
 
@@ -67,6 +67,7 @@ def _bits(swapped: Source, pair: Pair) -> Bits:
     if tensor.shape != pair.after.shape:
         note = f"the shape is {list(tensor.shape)}, the recipe says {list(pair.after.shape)}"
         return Bits(equal=False, elements=elements, note=note)
+    check_dtype(tensor)
     digest = hashlib.sha256()
     with swapped.reader() as reader:
         for begin, end in row_blocks(tensor, tensor.nbytes // tensor.shape[0]):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from convsurgeon.dtypes import itemsize
-from convsurgeon.header import Header
+from convsurgeon.header import Header, TensorInfo
 from convsurgeon.rearrangement import Rearrangement
-from convsurgeon.rewrite.permute import permuted
+from convsurgeon.rewrite.permute import permute, permuted
 from convsurgeon.store import Piece, Reader
 
 
@@ -19,13 +19,13 @@ class Output:
     Attributes:
         prefix: the length and the header.
         header: the source's, whose data is read.
-        moves: rearrangements of the tensors whose bytes change place, by name. All others keep
-            every byte, and all tensors keep their offsets.
+        moves: rearrangements, one after another, of the tensors whose bytes change place, by name.
+            All others keep every byte, and all tensors keep their offsets.
     """
 
     prefix: bytes
     header: Header
-    moves: Mapping[str, Rearrangement]
+    moves: Mapping[str, tuple[Rearrangement, ...]]
 
     @property
     def size(self) -> int:
@@ -37,10 +37,21 @@ class Output:
         yield self.prefix
         done = 0
         for tensor in self.header.in_data_order:
-            arrangement = self.moves.get(tensor.name)
-            if arrangement is None or not arrangement.moves_bytes:
+            moves = [move for move in self.moves.get(tensor.name, ()) if move.moves_bytes]
+            if not moves:
                 continue
             yield from reader.chunks(done, tensor.begin)
-            yield from permuted(reader, tensor.begin, itemsize(tensor.dtype), arrangement)
+            yield from _moved(reader, tensor, moves)
             done = tensor.end
         yield from reader.chunks(done, self.header.data_bytes)
+
+
+def _moved(reader: Reader, tensor: TensorInfo, moves: list[Rearrangement]) -> Iterator[Piece]:
+    size = itemsize(tensor.dtype)
+    if len(moves) == 1:
+        yield from permuted(reader, tensor.begin, size, moves[0])
+        return
+    block: bytes | bytearray = reader.read(tensor.begin, tensor.end)
+    for move in moves:
+        block = permute(block, size, move)
+    yield block

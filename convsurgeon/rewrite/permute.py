@@ -40,7 +40,7 @@ def permuted(
         yield permute(block, itemsize, part)
 
 
-def permute(block: bytes, itemsize: int, arrangement: Rearrangement) -> bytearray:
+def permute(block: bytes | bytearray, itemsize: int, arrangement: Rearrangement) -> bytearray:
     """Return the elements of `block` in their new order.
 
     The longest axis is moved by strided slices, which run at memory speed; the others are looped

@@ -37,7 +37,7 @@ def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: s
     new = Header(tensors, (*old, (METADATA_KEY, recipe.to_text())))
     like = None if _is_pickle(source) else len(reader.prefix()) - 8
     prefix = lay_out(new, padded_length(text_length(new), like))
-    return Output(prefix, header, {key: r.arrangement for key, r in rewrites.items()})
+    return Output(prefix, header, {key: (r.arrangement,) for key, r in rewrites.items()})
 
 
 def _recipe(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Recipe:

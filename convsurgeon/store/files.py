@@ -12,21 +12,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import NotSyncedError, OutputError
-from convsurgeon.store.source import CHUNK, Piece, opened
+from convsurgeon.store.source import CHUNK, Piece
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
+OLD = f".old{TEMPORARY}"
+"""How the name of a folder ends while another takes its place."""
 
 
 def same_bytes(first: Path, second: Path) -> bool:
     """Compare two files in bounded memory."""
-    with opened(first) as a, opened(second) as b:
-        if os.fstat(a).st_size != os.fstat(b).st_size:
+    with first.open("rb") as left, second.open("rb") as right:
+        if os.fstat(left.fileno()).st_size != os.fstat(right.fileno()).st_size:
             return False
-        with open(a, "rb", closefd=False) as left, open(b, "rb", closefd=False) as right:
-            while piece := left.read(CHUNK):
-                if piece != right.read(CHUNK):
-                    return False
+        while piece := left.read(CHUNK):
+            if piece != right.read(CHUNK):
+                return False
     return True
 
 
@@ -57,7 +58,10 @@ def write_all(fd: int, pieces: Iterable[Piece], target: Path) -> None:
 
 def keep_owner_and_mode(fd: int, old: Path) -> None:
     """Give an open file the owner and mode of the file that it will replace."""
-    was = old.stat()
+    try:
+        was = old.stat()
+    except FileNotFoundError:  # a link to nothing
+        return
     os.fchmod(fd, stat.S_IMODE(was.st_mode))
     with suppress(PermissionError):  # only root may give files away
         os.fchown(fd, was.st_uid, was.st_gid)
@@ -92,13 +96,19 @@ def sync_folder(target: Path) -> None:
 
 
 def remove_stale(target: Path) -> None:
-    """Remove temporaries of this target whose process is gone."""
+    """Remove temporaries of this target whose process is gone.
+
+    If it died between the two renames that replace a folder, the old folder gets its name back.
+    """
     for path in target.parent.glob(f".{glob.escape(target.name)}.*{TEMPORARY}"):
         with suppress(OSError):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(path)
+                if path.name.endswith(OLD) and not os.path.lexists(target):
+                    path.rename(target)
+                else:
+                    remove(path)
             finally:
                 os.close(fd)
 

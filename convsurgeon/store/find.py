@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,14 @@ def expand(patterns: tuple[str, ...]) -> tuple[Path, ...]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern)
-        matches = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(pattern))]  # noqa: PTH207 - absolute patterns
+        # Unlike Path.exists, neither of the two raises for a name that is too long or forbidden.
+        exists = os.path.exists(pattern)  # noqa: PTH110
+        names = [pattern] if exists else sorted(glob.glob(pattern))  # noqa: PTH207
+        matches = [Path(name) for name in names]
         if not matches:
             glob_like = glob.has_magic(pattern)
             message = "the pattern matches nothing" if glob_like else "there is no such file"
-            raise UnreadableError("CS030", message, where=pattern)
+            raise UnreadableError("CS030", message, where=pattern, hint="check the path")
         found.update(dict.fromkeys(matches))
     return tuple(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from convsurgeon.errors import ShardError
 from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import SafetensorsFile, opened, read_safetensors, unreadable
 from convsurgeon.untrusted import safe
 
@@ -33,34 +35,35 @@ def read_shards(index: Path, limit: int = DEFAULT_MAX_HEADER) -> tuple[Safetenso
     shards = [read_safetensors(_plain_file(index, name), limit) for name in names]
     found = {key: shard.path.name for shard in shards for key in shard.header.by_name}
     if len(found) != sum(len(shard.header.tensors) for shard in shards):
-        raise ShardError("CS046", "one tensor stands in two shards", where=index)
+        raise _disagree(index, "one tensor stands in two shards")
     for key in sorted(found.keys() | weight_map.keys()):
         if found.get(key) != weight_map.get(key):
             where = safe(found.get(key, "no shard"))
             says = safe(weight_map.get(key, "nothing"))
             message = f"tensor {safe(key)!r} stands in {where}, the index says {says}"
-            hint = "a shard of another save? fetch or save the checkpoint again"
-            raise ShardError("CS046", message, where=index, hint=hint)
+            raise _disagree(index, message)
     return tuple(shards)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     with opened(index) as fd, open(fd, "rb", closefd=False) as file:
         text = file.read(_MAX_INDEX + 1)
+    if wrong := no_weights(text[:64]):
+        raise wrong.at(index)
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         message = f"the index is not valid JSON: {error}"
-        raise ShardError("CS045", message, where=index) from None
+        raise _invalid(index, message) from None
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ShardError("CS045", "the index has no weight_map", where=index)
+        raise _invalid(index, "the index has no weight_map")
     for key, name in weight_map.items():
         if not isinstance(name, str) or not _is_plain(name):
             message = (
                 f"{safe(key)!r} is said to stand in {safe(name)!r}, which is no plain file name"
             )
-            raise ShardError("CS045", message, where=index)
+            raise _invalid(index, message)
     return weight_map
 
 
@@ -72,7 +75,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", name)
+    # Half a surrogate pair is no name on any disk.
+    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
 
 
 def _plain_file(index: Path, name: str) -> Path:
@@ -84,7 +88,7 @@ def _plain_file(index: Path, name: str) -> Path:
     path = index.parent / name
     try:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
-        target = path.resolve(strict=True)
+        target = Path(os.path.realpath(path, strict=True))  # Path.resolve: no OSError for a loop
     except FileNotFoundError:
         message = f"the shard {safe(name)!r} is missing"
         raise ShardError("CS046", message, where=index, hint="fetch it") from None
@@ -93,5 +97,15 @@ def _plain_file(index: Path, name: str) -> Path:
     blobs = index.parent.resolve().parent.parent / "blobs"
     if is_link and target.parent != blobs:
         message = f"the shard {safe(name)!r} is a link out of the folder"
-        raise ShardError("CS045", message, where=index)
+        raise _invalid(index, message)
     return path
+
+
+def _invalid(index: Path, message: str) -> ShardError:
+    hint = "write the checkpoint again with the library that made it"
+    return ShardError("CS045", message, where=index, hint=hint)
+
+
+def _disagree(index: Path, message: str) -> ShardError:
+    hint = "a shard of another save? fetch or save the checkpoint again"
+    return ShardError("CS046", message, where=index, hint=hint)

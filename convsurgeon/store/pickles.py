@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convsurgeon.errors import PickleError
+from convsurgeon.errors import HeaderError, PickleError
 from convsurgeon.header import Header, lay_out, pack
+from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import CHUNK, Piece, Reader, Stamp, opened
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _MIN_TORCH = (2, 10)  # CVE-2025-32434 and CVE-2026-24747: older unpicklers are not safe
 _MAX_DEPTH = 4
+_PLAIN = "save plain, contiguous tensors"
+_TELLING = re.compile(r"WeightsUnpickler error: (?=\S)|(?=Trying to load unsupported)")
 
 _NAMES = {
     "bool": "BOOL",
@@ -43,6 +47,9 @@ _NAMES = {
     "uint64": "U64",
 }
 
+# Where a state dict stands, the dictionary, and what stands beside it on the way there.
+_Candidate = tuple[tuple[str, ...], Mapping[str, Any], tuple[str, ...]]
+
 
 @dataclass(frozen=True)
 class PickleFile:
@@ -62,12 +69,14 @@ class PickleFile:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open it; see `Source.reader`."""
+        self._check()
         tensors, _ = _load(self.path, self.key)
         yield _PickleReader(self, tensors)
+        self._check()
+
+    def _check(self) -> None:
         with opened(self.path) as fd:
-            if Stamp.of(fd) != self.stamp:
-                message = "the file changed while it was read"
-                raise PickleError("CS038", message, where=self.path)
+            self.stamp.check(fd, self.path)
 
 
 @dataclass(frozen=True)
@@ -107,65 +116,91 @@ def read_pickle(path: Path, key: str | None = None) -> PickleFile:
     """
     with opened(path) as fd:
         stamp = Stamp.of(fd)
+        wrong = no_weights(os.pread(fd, 64, 0))
+    if wrong:
+        raise wrong.at(path)
     tensors, dropped = _load(path, key)
     for name, tensor in tensors.items():
         _check(path, name, tensor, stamp.size)
     entries = ((n, _NAMES[str(t.dtype)[6:]], tuple(t.shape)) for n, t in tensors.items())
-    return PickleFile(path, pack(entries, {"format": "pt"}), key, stamp, dropped)
+    try:
+        header = pack(entries, {"format": "pt"})
+    except HeaderError as error:  # a name or a rank that safetensors cannot hold
+        raise error.at(path) from None
+    return PickleFile(path, header, key, stamp, dropped)
 
 
 def _load(path: Path, key: str | None) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     try:
         import torch
     except ImportError:
-        raise PickleError("CS052", "reading a PyTorch file needs torch", where=path) from None
+        hint = "pip install 'convsurgeon[torch]'"
+        message = "reading a PyTorch file needs torch"
+        raise PickleError("CS052", message, where=path, hint=hint) from None
     if tuple(map(int, torch.__version__.split(".")[:2])) < _MIN_TORCH:
         message = f"torch {torch.__version__} has known holes in reading weights only"
         raise PickleError("CS052", message, where=path, hint="install torch 2.10 or newer")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError, OSError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        message = f"cannot be read with weights only: {lines[0][:200]}"
+    except Exception as error:  # noqa: BLE001 - a hostile file makes the unpickler raise anything
+        message = f"cannot be read with weights only: {_clause(error)}"
         hint = "save its state_dict again with a current torch where the file is trusted"
         raise PickleError("CS050", message, where=path, hint=hint) from None
     return _choose(path, content, key)
 
 
+def _clause(error: Exception) -> str:
+    """Return what is wrong without torch's advice, which is to read the file unsafely."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    if telling:
+        return _TELLING.split(telling[0], maxsplit=1)[-1].partition(". ")[0][:200]
+    if "Weights only" in text or not lines:
+        return type(error).__name__
+    return lines[0][:200]
+
+
 def _choose(
     path: Path, content: object, key: str | None
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    found = dict(_state_dicts(content, ""))
-    if key is None and "" in found:
-        key = ""
-    if key is None and len(found) > 1:
-        names = ", ".join(map(repr, found))
-        hint = f"choose one with --key: {names}"
-        raise PickleError("CS051", f"it holds {len(found)} state dicts", where=path, hint=hint)
+    candidates = list(_state_dicts(content, (), set()))
+    names = [".".join(place) for place, _, _ in candidates]
+    listed = ", ".join(map(repr, names))
+    found = dict(zip(names, candidates, strict=True))
+    twice = len(found) < len(names) and (key is None or names.count(key) > 1)
+    if twice or (key is None and len(found) > 1):
+        hint = f"choose one with --key: {listed}"
+        raise PickleError("CS051", f"it holds {len(names)} state dicts", where=path, hint=hint)
     key = next(iter(found), None) if key is None else key
     if key is None or key not in found:
         what = "no state dict" if not found else f"no state dict under {key!r}"
-        hint = f"it has {', '.join(map(repr, found))}" if found else ""
+        hint = f"it has {listed}" if found else "save the model's state_dict()"
         raise PickleError("CS051", f"it holds {what}", where=path, hint=hint)
-    chosen = found[key]
-    tensors = {str(name): value for name, value in chosen.items() if _is_tensor(value)}
-    others = [f"{key}.{n}".lstrip(".") for n in chosen if str(n) not in tensors]
-    if key and isinstance(content, Mapping):
-        others += [str(name) for name in content if str(name) != key.partition(".")[0]]
-    return tensors, tuple(sorted(others))
+    place, chosen, beside = found[key]
+    tensors = {name: value for name, value in chosen.items() if _is_tensor(value)}
+    others = [".".join((*place, name)) for name in chosen if name not in tensors]
+    return tensors, tuple(sorted((*beside, *others)))
 
 
-def _state_dicts(content: object, prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each dictionary that holds tensors under text keys, outermost first."""
-    if not isinstance(content, Mapping) or prefix.count(".") >= _MAX_DEPTH:
+def _state_dicts(
+    content: object, place: tuple[str, ...], seen: set[int], beside: tuple[str, ...] = ()
+) -> Iterator[_Candidate]:
+    """Yield each dictionary that holds tensors under text keys, outermost first.
+
+    A dictionary with one tensor beside whole state dicts (a step counter) is one of several: which
+    is meant, only the user knows.
+    """
+    if not isinstance(content, Mapping) or len(place) > _MAX_DEPTH or id(content) in seen:
         return
     if any(not isinstance(name, str) for name in content):
         return
+    seen.add(id(content))  # a pickle can hold a dictionary that holds itself
     if any(_is_tensor(value) for value in content.values()):
-        yield prefix, content
-        return
+        yield place, content, beside
     for name, value in content.items():
-        yield from _state_dicts(value, f"{prefix}.{name}".lstrip("."))
+        others = tuple(".".join((*place, other)) for other in content if other != name)
+        yield from _state_dicts(value, (*place, name), seen, (*beside, *others))
 
 
 def _is_tensor(value: object) -> bool:
@@ -177,12 +212,17 @@ def _is_tensor(value: object) -> bool:
 def _check(path: Path, name: str, tensor: torch.Tensor, file_size: int) -> None:
     import torch
 
-    if tensor.layout is not torch.strided or str(tensor.dtype)[6:] not in _NAMES:
-        what = f"{name} is {tensor.dtype}, {tensor.layout}"
-        raise PickleError("CS050", f"safetensors cannot hold a tensor: {what}", where=path)
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not plain or str(tensor.dtype)[6:] not in _NAMES:
+        what = f"{name} is {tensor.dtype}, {tensor.layout}, {tensor.device}"
+        raise PickleError(
+            "CS050", f"safetensors cannot hold a tensor: {what}", where=path, hint=_PLAIN
+        )
     # A stride of 0 lets four bytes claim to be 32 GiB, and writing it out would need them.
     if tensor.numel() * tensor.element_size() > file_size:
-        raise PickleError("CS050", f"{name} claims more bytes than the file has", where=path)
+        raise PickleError(
+            "CS050", f"{name} claims more bytes than the file has", where=path, hint=_PLAIN
+        )
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

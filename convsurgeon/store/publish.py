@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from typing import Self
 
 from convsurgeon.errors import OutputError
 from convsurgeon.store.files import (
+    OLD,
     TEMPORARY,
     is_empty_folder,
     keep_owner_and_mode,
@@ -58,8 +60,13 @@ class _Draft:
 
     def _locked(self) -> int:
         fd = self._create()
-        # The lock tells the next run that this temporary is alive; SIGKILL releases it.
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            # The lock tells the next run that this temporary is alive; SIGKILL releases it.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            remove(self.path)
+            os.close(fd)
+            raise
         if os.path.lexists(self.path):
             return fd
         os.close(fd)  # another run took it for stale between the two calls
@@ -71,8 +78,10 @@ class _Draft:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        remove(self.path)
-        os.close(self._fd)
+        with suppress(OSError):  # what cannot be removed now, the next run takes for stale
+            remove(self.path)
+        with suppress(OSError):  # every byte that matters is synced
+            os.close(self._fd)
 
     def _create(self) -> int:
         raise NotImplementedError
@@ -121,29 +130,34 @@ class FileDraft(_Draft):
                 if not self.force or self.target.is_dir():
                     self._refuse_existing()
                 keep_owner_and_mode(self._fd, self.target)
+                os.fsync(self._fd)
                 self.path.replace(self.target)
-            else:
-                self._link()
+            elif not self._link():
+                return Outcome.SAME
         sync_folder(self.target)
         return Outcome.WRITTEN
 
-    def _link(self) -> None:
+    def _link(self) -> bool:
         # Unlike a rename, a link fails where another run has just published under the name.
         try:
             os.link(self.path, self.target)
         except FileExistsError:
             if not same_bytes(self.path, self.target):
                 self._refuse_existing()
+            return False
         except OSError:  # a file system without hard links
             self.path.rename(self.target)
+        return True
 
 
 class FolderDraft(_Draft):
     """A folder on its way to its name; it appears with all its files by one rename."""
 
     def _create(self) -> int:
-        self.path.mkdir()
-        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        while True:
+            self.path.mkdir()
+            with suppress(FileNotFoundError):  # another run took it for stale
+                return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def write(self, name: str, pieces: Iterable[Piece]) -> Path:
         """Write one file, sync it, return where it is until the folder is published.
@@ -169,23 +183,41 @@ class FolderDraft(_Draft):
             for folder in (p for p in self.path.rglob("*") if p.is_dir()):
                 sync(folder)
             os.fsync(self._fd)
-            if self.target.is_dir() and same_tree(self.path, self.target):
+            if not self._rename():
                 return Outcome.SAME
-            occupied = os.path.lexists(self.target) and not is_empty_folder(self.target)
-            if occupied and not self.force:
-                self._refuse_existing()
-            self._replace() if occupied else self.path.rename(self.target)
         sync_folder(self.target)
         return Outcome.WRITTEN
+
+    def _rename(self) -> bool:
+        if self._is_free():
+            try:
+                self.path.rename(self.target)
+            except OSError:
+                if self._is_free():
+                    raise
+            else:
+                return True
+        # Something is there, or another run has published under the name just now.
+        if self.target.is_dir() and same_tree(self.path, self.target):
+            return False
+        if not self.force:
+            self._refuse_existing()
+        self._replace()
+        return True
+
+    def _is_free(self) -> bool:
+        return not os.path.lexists(self.target) or is_empty_folder(self.target)
 
     def _replace(self) -> None:
         # Two renames: for an instant the name is free, but at every instant one whole folder is
         # there, and an error puts the old one back.
-        old = self.path.with_name(f"{self.path.name}.old{TEMPORARY}")
-        self.target.rename(old)
+        old = self.path.with_name(f"{self.path.name}{OLD}")
         try:
+            self.target.rename(old)
             self.path.rename(self.target)
-        except OSError:
-            old.rename(self.target)
+        except BaseException:
+            if os.path.lexists(old) and not os.path.lexists(self.target):
+                old.rename(self.target)
             raise
-        remove(old)
+        with suppress(OSError):
+            remove(old)

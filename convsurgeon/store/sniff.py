@@ -8,8 +8,8 @@ from convsurgeon.header import FORMAT_MAX_HEADER
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
-# First bytes -> what the file is. Asked only where the first eight bytes are no plausible length:
-# a header of 123 bytes begins with the byte of "{" as well.
+# First bytes -> what the file is. Asked only where no header follows: a length of 123 begins with
+# the byte of "{" as well, and the first eight bytes of some gzip archives are a plausible length.
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive, probably a PyTorch file (.pt, .pth, .bin)"),
     (b"\x80\x02", "a Python pickle"),
@@ -26,12 +26,8 @@ _MAGIC = (
 _TEXT_SAMPLE = 64
 
 
-def misnamed(first: bytes) -> ConvsurgeonError | None:
-    """Return the error that says what a file really is; None where it may be safetensors.
-
-    Args:
-        first: its first bytes, at least 64 where it has as many.
-    """
+def no_weights(first: bytes) -> ConvsurgeonError | None:
+    """Return the error for a file that is empty, a pointer or a web page, whatever its name."""
     if not first:
         hint = "an interrupted download or copy: fetch it again"
         return UnreadableError("CS031", "the file is empty", hint=hint)
@@ -41,9 +37,20 @@ def misnamed(first: bytes) -> ConvsurgeonError | None:
     if first.lstrip()[:_TEXT_SAMPLE].lower().startswith(_HTML):
         hint = "download it again; open it to see what the server said"
         return UnreadableError("CS034", "this is a web page, not the weights", hint=hint)
+    return None
+
+
+def misnamed(first: bytes) -> ConvsurgeonError | None:
+    """Return the error that says what a file really is; None where it may be safetensors.
+
+    Args:
+        first: its first bytes, at least 64 where it has as many.
+    """
+    if wrong := no_weights(first):
+        return wrong
     plausible = int.from_bytes(first[:8], "little") <= FORMAT_MAX_HEADER and len(first) >= 8
-    for magic, name in () if plausible else _MAGIC:
-        if first.startswith(magic):
+    for magic, name in () if plausible and first[8:9] == b"{" else _MAGIC:
+        if first.startswith(magic) and (len(magic) > 1 or not plausible):
             hint = "rename it to what it is, or name the right file"
             return UnreadableError("CS035", f"this is {name}, not a safetensors file", hint=hint)
     return None

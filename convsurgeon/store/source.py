@@ -17,6 +17,11 @@ from convsurgeon.store.sniff import misnamed
 CHUNK = 1 << 20
 """Bytes per read: larger ones fall out of the processor's cache and are several times slower."""
 _SNIFF = 64
+_NEXT = {
+    "CS036": "fetch it again",
+    "CS040": "write it again with the library that made it",
+    "CS041": "no file of the format has such a header: fetch it again",
+}
 
 Piece = bytes | bytearray | memoryview
 """What data comes in."""
@@ -76,6 +81,11 @@ class Stamp(NamedTuple):
         s = os.fstat(fd)
         return cls(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns)
 
+    def check(self, fd: int, path: Path) -> None:
+        """Raise CS038 where the open file has another one by now."""
+        if Stamp.of(fd) != self:
+            raise _changed(path, "changed")
+
 
 @dataclass(frozen=True)
 class SafetensorsFile:
@@ -96,15 +106,9 @@ class SafetensorsFile:
     def reader(self) -> Iterator[Reader]:
         """Open it; see `Source.reader`."""
         with opened(self.path) as fd:
-            self._check(fd)
+            self.stamp.check(fd, self.path)
             yield _SafetensorsReader(self, fd)
-            self._check(fd)
-
-    def _check(self, fd: int) -> None:
-        if Stamp.of(fd) != self.stamp:
-            message = "the file changed while it was read"
-            hint = "run again when nothing writes to it"
-            raise UnreadableError("CS038", message, where=self.path, hint=hint)
+            self.stamp.check(fd, self.path)
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
             text = b"".join(_pread(fd, 8, 8 + length, path))
             header = parse(text, stamp.size - 8 - length)
         except ConvsurgeonError as error:
+            error.hint = error.hint or _NEXT.get(error.code, "")
             raise error.at(path) from None
     return SafetensorsFile(path, header, length, stamp)
 
@@ -161,8 +166,7 @@ def file_pieces(path: Path) -> Iterator[bytes]:
     with opened(path) as fd:
         stamp = Stamp.of(fd)
         yield from _pread(fd, 0, stamp.size, path)
-        if Stamp.of(fd) != stamp:
-            raise UnreadableError("CS038", "the file changed while it was read", where=path)
+        stamp.check(fd, path)
 
 
 @contextmanager
@@ -179,7 +183,9 @@ def opened(path: Path) -> Iterator[int]:
         raise unreadable(path, error) from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UnreadableError("CS037", "this is no regular file", where=path)
+            what = "a folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "no regular file"
+            hint = "name a file that holds the weights"
+            raise UnreadableError("CS037", f"this is {what}", where=path, hint=hint)
         yield fd
     finally:
         os.close(fd)
@@ -188,8 +194,15 @@ def opened(path: Path) -> Iterator[int]:
 def unreadable(path: Path, error: OSError) -> UnreadableError:
     """Return the error for a path that the system refuses to open."""
     if isinstance(error, FileNotFoundError):
-        return UnreadableError("CS030", "there is no such file", where=path)
-    return UnreadableError("CS037", f"cannot be read: {error.strerror or error}", where=path)
+        return UnreadableError("CS030", "there is no such file", where=path, hint="check the path")
+    message = f"cannot be read: {error.strerror or error}"
+    return UnreadableError("CS037", message, where=path, hint="check the path and its permissions")
+
+
+def _changed(path: Path, how: str) -> UnreadableError:
+    message = f"the file {how} while it was read"
+    hint = "run again when nothing writes to it"
+    return UnreadableError("CS038", message, where=path, hint=hint)
 
 
 def _pread(fd: int, begin: int, end: int, path: Path) -> Iterator[bytes]:
@@ -200,6 +213,6 @@ def _pread(fd: int, begin: int, end: int, path: Path) -> Iterator[bytes]:
         except OSError as error:
             raise unreadable(path, error) from None
         if not piece:
-            raise UnreadableError("CS038", "the file became shorter while it was read", where=path)
+            raise _changed(path, "became shorter")
         yield piece
         position += len(piece)

@@ -1,0 +1,210 @@
+"""The reference against what it describes: commands, options, codes, JSON documents."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import convsurgeon as cs
+from convsurgeon.cli import app
+from convsurgeon.codes import codes
+from convsurgeon.header import header_length, parse
+from convsurgeon.plan import METADATA_KEY
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+SAMPLES = ROOT / "sample_checkpoints"
+GENERATOR = ROOT / "tools" / "reference.py"
+FREE_KEYS = "files[].metadata"
+TYPES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+COMMANDS: Mapping[str, Any] = vars(typer.main.get_command(app))["commands"]
+OPTIONS = [
+    (name, option)
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    for option in parameter.opts
+    if option.startswith("-") and parameter.name != "help"
+]
+
+Table = dict[str, str]
+
+
+def generate(*arguments: str, path: Path = GENERATOR) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_generated_pages_are_current() -> None:
+    done = generate("--check")
+    assert done.returncode == 0, f"run: python tools/reference.py\n{done.stdout}{done.stderr}"
+
+
+def test_a_stale_page_is_seen(tmp_path: Path) -> None:
+    copy = tmp_path / "tools" / "reference.py"
+    copy.parent.mkdir()
+    shutil.copy(GENERATOR, copy)
+    shutil.copytree(REFERENCE, tmp_path / "docs" / "reference")
+    with (tmp_path / "docs" / "reference" / "codes.md").open("a", encoding="utf-8") as page:
+        page.write("one line too many\n")
+    done = generate("--check", path=copy)
+    assert (done.returncode, done.stdout) == (1, "stale: docs/reference/codes.md\n")
+    assert generate(path=copy).returncode == 0
+    assert generate("--check", path=copy).returncode == 0
+
+
+def page(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+def command_section(command: str) -> str:
+    return page("cli.md").split(f"## convsurgeon {command}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_section(command: str) -> None:
+    assert command_section(command).strip()
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_every_option_has_a_row(command: str, option: str) -> None:
+    assert re.search(rf"^\|.*`{option}[ `]", command_section(command), re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", codes())
+def test_every_code_has_a_section(code: str) -> None:
+    assert f"### {code}: {codes()[code].title}\n" in page("codes.md")
+
+
+@pytest.mark.parametrize("name", [n for n in cs.__all__ if n != "__version__"])
+def test_every_public_name_is_on_the_python_page(name: str) -> None:
+    assert re.search(rf"\b{name}\b", page("python.md"))
+
+
+# --- JSON
+
+
+def table(heading: str) -> Table:
+    """Return field -> type of the table below a heading of json.md."""
+    section = page("json.md").split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| ([a-z ]+) \|", section, re.MULTILINE)
+    assert len(dict(rows)) == len(rows) > 0
+    return dict(rows)
+
+
+def fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every field of a document with the type of its value."""
+    if path:
+        yield path, TYPES[type(value)]
+    if isinstance(value, dict) and path != FREE_KEYS:
+        for name, inner in value.items():
+            yield from fields(inner, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict):
+                yield from (row for row in fields(inner, f"{path}[]") if row[0] != f"{path}[]")
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def check(documents: list[Any], expected: Table) -> None:
+    found = {row for document in documents for row in fields(document)}
+    assert {name for name, _ in found} == expected.keys()
+    for name, kind in found:
+        allowed = expected[name].split(" or ")
+        assert kind in allowed or (kind == "integer" and "number" in allowed), name
+    for name, kinds in expected.items():
+        # What is never null in any of the documents is perhaps not nullable at all; figures that
+        # are not finite are made in tests of their own.
+        if "null" in kinds and not kinds.startswith("number"):
+            assert (name, "null") in found, name
+
+
+@pytest.fixture(scope="module")
+def swapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a swapped checkpoint, and a bare one that nothing is known about."""
+    folder = tmp_path_factory.mktemp("reference")
+    cs.swap(SAMPLES / "jit_digits", folder / "jit")
+    shutil.copy(SAMPLES / "vit_digits" / "model.safetensors", folder / "bare.safetensors")
+    return folder
+
+
+def plans(folder: Path, *, command: str, more: tuple[str, ...] = ()) -> list[Any]:
+    bare, vit = str(folder / "bare.safetensors"), str(SAMPLES / "vit_digits")
+    return [run(command, bare, vit, str(SAMPLES / "lenet_digits"), "missing", *more, code=4)]
+
+
+def test_scan_documents_are_as_the_table_says(swapped: Path) -> None:
+    check(plans(swapped, command="scan"), table("Scan"))
+
+
+def test_swap_documents_are_as_the_tables_say(swapped: Path) -> None:
+    documents = plans(swapped, command="swap", more=("-o", str(swapped / "out")))
+    proved = [v for d in documents for f in d["files"] for v in f.pop("verdict")]
+    for file in documents[0]["files"]:
+        file["verdict"] = []
+    check(documents, {**table("Scan"), **table("Swap"), "schema": "string"})
+    assert proved
+    known = table("Verify")
+    assert {name for name, _ in fields({"files": proved})} <= known.keys()
+
+
+def test_verify_documents_are_as_the_table_says(swapped: Path) -> None:
+    new = str(swapped / "jit")
+    check([run("verify", str(SAMPLES / "jit_digits"), new), run("verify", new)], table("Verify"))
+
+
+def test_restore_documents_are_as_the_table_says(swapped: Path) -> None:
+    out = str(swapped / "again")
+    check([run("restore", str(swapped / "jit"), "-o", out)], table("Restore"))
+
+
+@pytest.mark.parametrize("command", ["scan", "swap", "verify", "restore"])
+def test_documents_of_failed_calls_are_as_the_page_says(command: str) -> None:
+    document = run(command, "missing", code=3)
+    assert list(document) == ["schema", "files", "errors"]
+    assert document["schema"] == f"convsurgeon.{command}/1"
+    assert document["files"] == []
+    kinds = {name: kind for name, kind in table("Scan").items() if name.startswith("errors")}
+    assert dict(fields({"errors": document["errors"]})) == kinds
+
+
+def test_recipes_are_as_the_table_says(swapped: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.safetensors"
+    data = (SAMPLES / "jit_digits" / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + length].rstrip().replace(b'":{', b'": {')
+    text += b" " * (-len(text) % 8)
+    odd.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    cs.swap(odd, tmp_path / "new.safetensors", geometry=["x_embedder.*=s4"], layers=["*.proj1"])
+    recipes = [recipe(swapped / "jit" / "model.safetensors"), recipe(tmp_path / "new.safetensors")]
+    assert recipes[0]["schema"] == "convsurgeon.recipe/1"
+    check(recipes, table("The recipe"))
+
+
+def recipe(path: Path) -> Any:
+    data = path.read_bytes()
+    length = header_length(data[:8], len(data))
+    header = parse(data[8 : 8 + length], len(data) - 8 - length)
+    return json.loads(header.metadata_map[METADATA_KEY])
