@@ -29,7 +29,11 @@ def test_one_failing_file_does_not_stop_the_others(tmp_path: Path) -> None:
         model_file(tmp_path / f"{name}.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"")
     out = tmp_path / "out"
-    patterns = [str(tmp_path / "[ab].safetensors"), tmp_path / "c.safetensors", "gone.safetensors"]
+    patterns: list[str | Path] = [
+        str(tmp_path / "[ab].safetensors"),
+        tmp_path / "c.safetensors",
+        "gone.safetensors",
+    ]
     for outcome in ("written", "same"):
         report = cs.swap(patterns, out, geometry=STATED)
         assert outcomes(report) == [outcome, outcome]

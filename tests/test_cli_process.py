@@ -93,10 +93,12 @@ def sparse_file(path: Path, gigabytes: int) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 def test_an_interrupted_swap_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     path = sparse_file(tmp_path / "model.safetensors", 4)
-    command = [sys.executable, "-m", "convsurgeon", "swap", path, *EMBED, "--verify", "bits"]
+    command = [sys.executable, "-m", "convsurgeon", "swap", str(path), *EMBED]
     out = tmp_path / "new" / "out.safetensors"
     with subprocess.Popen(
-        [*command, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--verify", "bits", "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as run:
         deadline = time.monotonic() + 20
         while not list(tmp_path.glob("new/.*")) and time.monotonic() < deadline:

@@ -168,3 +168,11 @@ def test_an_unknown_report_is_refused_before_any_work(model: Path) -> None:
     ran = invoke("swap", model, *EMBED, "--report", model.with_name("r.pdf"))
     assert ran.code == 2
     assert [p.name for p in model.parent.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("command", ["scan", "swap", "verify", "restore"])
+def test_a_name_that_the_system_refuses(command: str) -> None:
+    ran = invoke(command, "x" * 300)
+    assert (ran.code, ran.out) == (3, "")
+    assert "File name too long" in ran.err or "there is no such file" in ran.err
+    assert "defect" not in ran.err

@@ -165,6 +165,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     for name, value in (("COLUMNS", "80"), ("TERMINAL_WIDTH", "80"), ("NO_COLOR", "1")):
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     handler = signal.getsignal(signal.SIGTERM)
     modules = set(sys.modules)
@@ -190,9 +191,18 @@ def test_a_page_runs(page: str, folder: Path) -> None:
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     text = BLOCK.sub("", path.read_text(encoding="utf-8"))
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
-    missing = [t for t in links if "://" not in t and not (path.parent / t).resolve().exists()]
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    missing = [link for link in links if "://" not in link and not _leads_somewhere(path, link)]
     assert not missing
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if not anchor:
+        return target.exists()
+    headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
 
 
 def test_a_wrong_exit_code_is_seen(folder: Path) -> None:

@@ -98,6 +98,16 @@ def test_every_public_name_is_on_the_python_page(name: str) -> None:
     assert re.search(rf"\b{name}\b", page("python.md"))
 
 
+def test_every_file_with_long_tests_is_on_their_page() -> None:
+    text = (ROOT / "docs" / "long-tests.md").read_text(encoding="utf-8")
+    marker = re.compile(r"^\s*@pytest\.mark\.long|^pytestmark = .*\.long", re.MULTILINE)
+    files = [
+        p for p in sorted(ROOT.glob("tests/**/test_*.py")) if marker.search(p.read_text("utf-8"))
+    ]
+    assert files
+    assert not [f.name for f in files if f"`tests/{f.name}`" not in text]
+
+
 # --- JSON
 
 

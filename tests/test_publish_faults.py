@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError, OutputError
-from convsurgeon.store import FileDraft, FolderDraft, Outcome, files
+from convsurgeon.store import FileDraft, FolderDraft, Outcome
 from tests.files import listing
 
 TEXT = b"0123456789" * 10
@@ -71,7 +72,7 @@ class Faults:
         with pytest.MonkeyPatch.context() as patch:
             for name in CALLS:
                 patch.setattr(os, name, self.wrapped(name, getattr(os, name)))
-            patch.setattr(files.fcntl, "flock", self.wrapped("flock", files.fcntl.flock))
+            patch.setattr(fcntl, "flock", self.wrapped("flock", fcntl.flock))
             yield
 
 
@@ -98,6 +99,13 @@ def contents(target: Path) -> dict[str, bytes] | bytes | None:
     return target.read_bytes() if target.exists() else None
 
 
+def attempt(publish: Callable[..., Outcome], target: Path, force: bool) -> tuple[str, str, str]:
+    try:
+        return publish(target, force=force).value, "", ""
+    except ConvsurgeonError as refusal:
+        return refusal.code, refusal.where, refusal.message
+
+
 CASES = ["file, new", "file, replaced", "folder, new", "folder, replaced"]
 
 
@@ -115,13 +123,10 @@ def test_every_call_fails_in_turn(tmp_path: Path, case: str, error: int) -> None
         publish, target, force = prepared(tmp_path / f"{place}", case)
         faults = Faults(place, error)
         with faults.installed():
-            try:
-                publish(target, force=force)
-                outcome = "written"
-            except ConvsurgeonError as refusal:
-                outcome = refusal.code
-                assert refusal.where.startswith(str(target)), (place, name)
-                assert os.strerror(error) in refusal.message
+            outcome, where, message = attempt(publish, target, force)
+        assert outcome == "written" or (
+            where.startswith(str(target)) and os.strerror(error) in message
+        ), (place, name)
         outcomes.add(outcome)
         found, rest = contents(target), [n for n in listing(target.parent) if n.startswith(".")]
         assert found == (old if outcome == "CS071" else new), (place, name, outcome)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from convsurgeon.errors import OutputError
-from convsurgeon.store import FileDraft, Outcome
+from convsurgeon.store import FileDraft, Outcome, Piece
 from tests.files import NOBODY, listing, unprivileged
 
-NEW = [b"new ", b"", memoryview(b"content"), bytearray(b"!")]
+NEW: list[Piece] = [b"new ", b"", memoryview(b"content"), bytearray(b"!")]
 TEXT = b"new content!"
 
 

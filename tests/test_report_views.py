@@ -21,7 +21,14 @@ from tests.cli_helpers import NASTY, check_snapshot, f32, shown, write
 
 WIDTHS = (80, 200)
 GEOMETRY = ["*.proj=s2", "patch=s4", "dense.*=s1,p1", "blocks.*=s2"]
-FUNCTION = Function(True, 1.5e-15, 2.25e-14, 812, ((3, 2, 2), (0, 3, 2, 2)), 20_260_101)
+FUNCTION = Function(
+    equal=True,
+    difference=1.5e-15,
+    bound=2.25e-14,
+    outputs=812,
+    inputs=((3, 2, 2), (0, 3, 2, 2)),
+    seed=20_260_101,
+)
 FLOATS = Floats("F32", 2.1e-7, 1.8e-7, 2.4e-7)
 
 
@@ -29,7 +36,7 @@ def model_plan(monkeypatch: pytest.MonkeyPatch, folder: Path) -> FilePlan:
     """The plan of a file with every kind of verdict, by a name without the machine's folders."""
     tensors = {f"blocks.{i}.conv.weight": f32((8, 8, 2, 2), i) for i in range(12)}
     tensors |= {"embed.proj.weight": f32((8, 3, 2, 2)), "embed.proj.bias": f32((8,))}
-    tensors |= {"patch.weight": f32((6, 1, 2, 4, 4)[:2] + (4, 4)), "stem.weight": f32((4, 3, 7, 7))}
+    tensors |= {"patch.weight": f32((6, 1, 4, 4)), "stem.weight": f32((4, 3, 7, 7))}
     tensors |= {"dense.1.weight": f32((4, 3, 3, 3)), "dense.2.weight": f32((4, 3, 3, 3))}
     tensors |= {"mask.weight_v": f32((2, 2, 2)), "head.weight": f32((3, 8))}
     write(folder / "model.safetensors", tensors, {"format": "pt"})
@@ -64,13 +71,13 @@ def refuted(plan: FilePlan) -> FileVerdict:
     note = "1 of 96 elements differ, the first is number 17"
     wrong = replace(
         first,
-        bits=Bits(False, 96, 1, note),
+        bits=Bits(equal=False, elements=96, differing=1, note=note),
         function=replace(FUNCTION, equal=False, difference=0.5),
     )
     lost = replace(
         second,
         shapes=((8, 8, 2, 2), ()),
-        bits=Bits(False, 0, note="the tensor is missing"),
+        bits=Bits(equal=False, elements=0, note="the tensor is missing"),
         function=None,
         floats=None,
     )
@@ -185,7 +192,7 @@ def test_markdown_escapes_names(name: str) -> None:
     plan = FilePlan(name, 1, 10, {}, (), (name,))
     text = as_markdown(Plan((plan,)))
     title = text.splitlines()[0].removeprefix("## ")
-    assert len(text.splitlines()) == 7
+    assert len(text.splitlines()) == 9
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|#<]", title)
 
 
@@ -198,7 +205,7 @@ def test_figures() -> None:
 
 def test_geometry_stands_in_the_report() -> None:
     layer = LayerVerdict("a", "a.weight", ("conv1d", "linear"), ((2, 1, 4), (2, 4)),
-                         (Geometry.plain((4,), (4,)), "user", "me"), Bits(True, 8))  # fmt: skip
+                         (Geometry.plain((4,), (4,)), "user", "me"), Bits(equal=True, elements=8))  # fmt: skip
     assert "given  conv1d, kernel 4, stride 4; user: me" in shown(
         Verdict((FileVerdict("a", "b", (layer,), 0),))
     )

@@ -55,8 +55,9 @@ def moves(draw: st.DrawFn) -> Rearrangement:
 def test_random_shapes(move: Rearrangement, itemsize: int, seed: int) -> None:
     data = np.random.default_rng(seed).bytes(prod(move.split) * itemsize)
     assert permute_block(data, itemsize, move) == by_numpy(data, itemsize, move)
-    pieces = permuted(Memory(b"before" + data), 6, itemsize, move)
-    assert b"".join(pieces) == by_numpy(data, itemsize, move)
+    if move.moves_bytes:
+        pieces = permuted(Memory(b"before" + data), 6, itemsize, move)
+        assert b"".join(pieces) == by_numpy(data, itemsize, move)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 700, 701])

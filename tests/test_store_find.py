@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -151,11 +150,11 @@ def test_read_checkpoint(tmp_path: Path) -> None:
     single = checkpoint(tmp_path / "a.safetensors", {"a": (2,)})
     read = read_checkpoint(single, ReadOptions())
     assert (read.path, read.sharded, len(read.sources)) == (single, False, 1)
-    assert read.size == os.path.getsize(single)
+    assert read.size == single.stat().st_size
     index = index_of(tmp_path, {"a": "a.safetensors", "b": "b.safetensors"})
     checkpoint(tmp_path / "b.safetensors", {"b": (3,)})
     sharded = read_checkpoint(index, ReadOptions())
     assert (sharded.sharded, len(sharded.sources)) == (True, 2)
-    assert sharded.size == sum(os.path.getsize(tmp_path / f"{n}.safetensors") for n in "ab")
+    assert sharded.size == sum((tmp_path / f"{n}.safetensors").stat().st_size for n in "ab")
     with pytest.raises(UnreadableError, match="no such file"):
         read_checkpoint(tmp_path / "absent.safetensors", ReadOptions())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,9 @@ def blobs_next_to_it(folder: Path) -> Path:
 
 @pytest.mark.parametrize("make", [elsewhere, below_blobs, blobs_next_to_it])
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_link_out_of_the_folder(folder: Path, make, relative: bool) -> None:
+def test_a_link_out_of_the_folder(
+    folder: Path, make: Callable[[Path], Path], relative: bool
+) -> None:
     target = make(folder)
     (folder / TWO).unlink()
     (folder / TWO).symlink_to(os.path.relpath(target, folder) if relative else target)

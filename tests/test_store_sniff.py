@@ -139,7 +139,12 @@ def link_to_nothing(path: Path) -> None:
     ],
 )
 def test_no_regular_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, make, code: str, words: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    make: Callable[[Path], None],
+    code: str,
+    words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the address of a socket is short
     path = tmp_path / f"m{suffix}"

@@ -4,8 +4,7 @@
     python tools/reference.py            write them
     python tools/reference.py --check    exit 1 and name those that are stale
 
-Everything in them comes from the code: the parameters of the commands, `codes.toml`, signatures
-and docstrings. Whoever changes one of those runs this script.
+Everything in them comes from the code: command parameters, `codes.toml`, signatures, docstrings.
 """
 
 from __future__ import annotations
@@ -50,9 +49,6 @@ def main() -> int:
 def _stored(name: str) -> str | None:
     path = FOLDER / name
     return path.read_text(encoding="utf-8") if path.exists() else None
-
-
-# --- cli.md
 
 
 def cli_page() -> str:
@@ -103,7 +99,7 @@ def _row(parameter: Any, *, is_argument: bool) -> str:
 
 def _metavar(parameter: Any) -> str:
     known = {"geometry": "RULE", "input_shape": "SHAPE", "layer": "GLOB", "exclude": "GLOB"}
-    return known.get(parameter.name, "KEY" if parameter.name == "key" else "PATH")
+    return {**known, "key": "KEY"}.get(parameter.name, "PATH")
 
 
 def _default(parameter: Any) -> str:
@@ -116,14 +112,10 @@ def _default(parameter: Any) -> str:
     return f"`{parameter.default}`"
 
 
-# --- codes.md
-
-
 def codes_page() -> str:
     """Return the page of every code, grouped as in `codes.toml`."""
     from convsurgeon.codes import codes
 
-    table = codes()
     lines = ["# Codes", "", _NOTE, ""]
     text = "Every refusal and every error has a stable code; `convsurgeon explain CODE` prints the"
     lines += [*_wrapped(f"{text} same text. A code is never reused for another meaning."), ""]
@@ -132,14 +124,11 @@ def codes_page() -> str:
         if title:
             lines += [f"## {title[0].upper()}{title[1:]}", ""]
             continue
-        code = table[name]
+        code = codes()[name]
         lines += [f"### {code.code}: {code.title}", "", *_wrapped(_cell(code.meaning)), ""]
         lines += [*_wrapped(f"- Example: {_cell(code.example)}", "  ")]
         lines += [*_wrapped(f"- What to do: {_cell(code.way_out)}", "  "), ""]
     return _joined(lines)
-
-
-# --- python.md
 
 
 def python_page() -> str:
@@ -176,13 +165,12 @@ def _entry(name: str, value: Any) -> list[str]:
 
 def _members(name: str) -> list[str]:
     value = getattr(import_module("convsurgeon"), name)
-    rows = [
-        f"- `{member}{'' if isinstance(found, property) else '()'}`: {_first_line(found)}"
-        for member, found in vars(value).items()
-        if not member.startswith("_") and (isinstance(found, property) or callable(found))
-    ]
-    classmethods = [m for m, f in vars(value).items() if isinstance(f, classmethod)]
-    rows += [f"- `{m}()`: {_first_line(getattr(value, m))}" for m in classmethods]
+    rows: list[str] = []
+    for member, found in vars(value).items():
+        if isinstance(found, property | classmethod) or inspect.isfunction(found):
+            call = "" if isinstance(found, property) else "()"
+            rows.append(f"- `{member}{call}`: {_first_line(getattr(value, member))}")
+    rows = [row for row in rows if not row.startswith("- `_")]
     return [*rows, ""] if rows else []
 
 
@@ -235,9 +223,6 @@ def _items(body: str) -> Iterator[str]:
         match = _ITEM.fullmatch(entry)
         text = f"`{match[1]}`: {match[2]}" if match else entry
         yield from _wrapped(f"- {_cell(text)}", "  ")
-
-
-# --- text
 
 
 def _cell(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 
 from convsurgeon.api.paths import MadeFolders, side_files
-from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError, UnreadableError
+from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError
 from convsurgeon.header import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.proof import check_restored
@@ -36,18 +37,16 @@ def restore(
         OutputError: CS070 where the output exists and holds something else.
     """
     source = Path(path)
-    if not source.exists():
-        raise UnreadableError("CS030", "there is no such file", where=source)
-    if source.is_dir():
+    if os.path.isdir(source):  # noqa: PTH112 - unlike Path's, no error for a name that is too long
         return _folder(source, out, force=force, limit=max_header_bytes)
     file = read_safetensors(source, max_header_bytes)
     recipe = _recipe(file)
     if recipe is None:
         raise _no_recipe(source)
     target = source.parent / recipe.original.name if out is None else Path(out)
-    if target.is_dir():
+    if out is not None and os.path.isdir(target):  # noqa: PTH112
         target /= recipe.original.name
-    if target.exists() and target.samefile(source):
+    if os.path.exists(target) and target.samefile(source):  # noqa: PTH110
         raise OutputError("CS072", "the output is the source itself", where=target)
     with MadeFolders(target), FileDraft(target, force=force) as draft:
         with file.reader() as reader:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convsurgeon.plan import LayerPlan
 from convsurgeon.proof import LayerVerdict
-from convsurgeon.report.words import folded, module, pattern
+from convsurgeon.report.words import folded, pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,6 @@ class Group:
     @property
     def name(self) -> str:
         """All names as one: `blocks.{0…11}.conv`."""
-        if not self.first.module:
-            return module("")
         return folded(layer.module for layer in self.layers)
 
     def verdicts(self, verdicts: Iterable[LayerVerdict]) -> tuple[LayerVerdict, ...]:
@@ -34,13 +32,22 @@ class Group:
         return tuple(verdict for verdict in verdicts if verdict.key in keys)
 
 
+def alike(verdicts: Iterable[LayerVerdict]) -> tuple[tuple[LayerVerdict, ...], ...]:
+    """Group what was proved about layers that differ in their numbers; each refutation is alone."""
+    groups: dict[tuple[object, ...], list[LayerVerdict]] = {}
+    for verdict in verdicts:
+        name = pattern(verdict.key) if verdict.equivalent else verdict.key
+        groups.setdefault((name, verdict.forms, verdict.shapes, verdict.given), []).append(verdict)
+    return tuple(map(tuple, groups.values()))
+
+
 def grouped(layers: Iterable[LayerPlan]) -> tuple[Group, ...]:
     """Group layers, in the order of the first of each group."""
     groups: dict[tuple[object, ...], list[LayerPlan]] = {}
     for layer in layers:
         rewrite = layer.rewrite and (layer.rewrite.rule, layer.rewrite.weight_shape)
-        alike = (layer.form, layer.weight_shape, layer.dtype, layer.geometry, layer.evidence)
+        form = (layer.form, layer.weight_shape, layer.dtype, layer.geometry, layer.evidence)
         outcome = (layer.verdict, layer.code, layer.reason, rewrite)
         # No number in the hint may differ either, or it could not be pasted for all.
-        groups.setdefault((pattern(layer.key), *alike, *outcome), []).append(layer)
+        groups.setdefault((pattern(layer.key), *form, *outcome), []).append(layer)
     return tuple(Group(tuple(members)) for members in groups.values())

@@ -21,6 +21,7 @@ def as_markdown(value: Plan | SwapReport | Verdict | RestoreReport) -> str:
 def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
     if isinstance(value, Verdict):
         yield f"## {'equivalent' if value.equivalent else 'not equivalent'}"
+        yield ""
         for verdict in value.files:
             yield from _proofs(verdict.layers)
             yield from (f"- {_cell(difference)}" for difference in verdict.differences)
@@ -44,7 +45,9 @@ def _plan(file: FilePlan) -> Iterator[str]:
     yield f"{tensors}, {words.size(file.bytes)}"
     yield ""
     yield from _table(_COLUMNS, (_layer(layer) for layer in file.layers))
-    yield from (f"- note: {_cell(note)}" for note in file.notes)
+    if file.notes:
+        yield from (f"- note: {_cell(note)}" for note in file.notes)
+        yield ""  # a table right below a list would be a part of it
 
 
 def _layer(layer: LayerPlan) -> tuple[str, ...]:

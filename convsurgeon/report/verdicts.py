@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -9,6 +11,7 @@ from rich.tree import Tree
 from convsurgeon.geometry import LINEAR, times
 from convsurgeon.proof import FileVerdict, LayerVerdict, Verdict
 from convsurgeon.report import words
+from convsurgeon.report.groups import alike
 from convsurgeon.report.plans import facts
 from convsurgeon.report.proofs import Rows, proof_rows
 from convsurgeon.untrusted import safe
@@ -31,9 +34,11 @@ def _file(console: Console, file: FileVerdict) -> None:
     title = Text(safe(file.original), "bold", overflow="fold")
     title.append("  →  " if file.original else "", "dim").append(safe(file.swapped), "bold")
     tree = Tree(title, guide_style="dim")
-    for layer in file.layers:
-        branch = tree.add(Text(words.module(layer.module), "bold", overflow="fold"))
-        branch.add(facts(_rows(layer)))
+    for layers in alike(file.layers):
+        label = Text(words.folded(v.module for v in layers), "bold", overflow="fold")
+        if len(layers) > 1:
+            label.append(f"   {words.plural(len(layers), 'layer')}", "dim")
+        tree.add(label).add(facts(_rows(layers)))
     for difference in file.differences:
         tree.add(Text(f"✗ {safe(difference)}", "red", overflow="fold"))
     if file.others:
@@ -42,7 +47,8 @@ def _file(console: Console, file: FileVerdict) -> None:
     console.print(tree)
 
 
-def _rows(layer: LayerVerdict) -> Rows:
+def _rows(layers: Sequence[LayerVerdict]) -> Rows:
+    layer = layers[0]
     geometry, level, source = layer.given
     conv = next((form for form in layer.forms if form != LINEAR), LINEAR)
     shapes = " → ".join(words.shape(sizes) for sizes in layer.shapes)
@@ -51,4 +57,4 @@ def _rows(layer: LayerVerdict) -> Rows:
         ("layer", f"{layer.forms[0]} ⇒ {layer.forms[1]}   {shapes}"),
         ("given", f"{conv}, {text}; {safe(level)}: {safe(source)}"),
     ]
-    return [*rows, *proof_rows([layer], 0)]
+    return [*rows, *proof_rows(layers, 0)]

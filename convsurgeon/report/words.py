@@ -85,6 +85,9 @@ def folded(names: Iterable[str]) -> str:
 
     Where several numbers vary, not every combination need exist; the caller says how many do.
     """
+    names = list(names)
+    if not any(names):
+        return module("")
     split = [re.split(r"([0-9]+)", name) for name in sorted(names, key=natural)]
     return "".join(_part([parts[i] for parts in split]) for i in range(len(split[0])))
 
