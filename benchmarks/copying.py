@@ -19,8 +19,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from convsurgeon.header import Header, lay_out, pack
 from measure import in_turns, machine, table
+
+from convsurgeon.header import Header, lay_out, pack
 
 _CHUNK = 1 << 20
 _LOAD_AND_SAVE = """

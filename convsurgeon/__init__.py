@@ -17,7 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convsurgeon.api import LoadReport, load, restore, scan, swap, verify
+    from convsurgeon.api.loading import LoadReport, load
+    from convsurgeon.api.restoring import restore
+    from convsurgeon.api.scanning import scan
+    from convsurgeon.api.swapping import swap
+    from convsurgeon.api.verifying import verify
     from convsurgeon.errors import ConvsurgeonError
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
@@ -27,16 +31,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConvsurgeonError": "convsurgeon.errors",
-    "LoadReport": "convsurgeon.api",
+    "LoadReport": "convsurgeon.api.loading",
     "Plan": "convsurgeon.plan",
     "RestoreReport": "convsurgeon.results",
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
-    "load": "convsurgeon.api",
-    "restore": "convsurgeon.api",
-    "scan": "convsurgeon.api",
-    "swap": "convsurgeon.api",
-    "verify": "convsurgeon.api",
+    "load": "convsurgeon.api.loading",
+    "restore": "convsurgeon.api.restoring",
+    "scan": "convsurgeon.api.scanning",
+    "swap": "convsurgeon.api.swapping",
+    "verify": "convsurgeon.api.verifying",
 }
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class Code:
 @cache
 def codes() -> dict[str, Code]:
     """Return every code, in order."""
-    import tomllib  # 14 ms that only `explain` needs
+    import tomllib  # some 20 ms for both that only `explain` needs
+    from importlib import resources
 
     text = resources.files(__package__).joinpath("codes.toml").read_text("utf-8")
     return {name: Code(code=name, **row) for name, row in tomllib.loads(text).items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from convsurgeon.plan import Failure, FilePlan, Verdict
+from convsurgeon.plan import Failure, FilePlan, Plan, Verdict
 from convsurgeon.proof import FileVerdict
+from convsurgeon.proof import Verdict as Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +120,7 @@ class RestoreReport:
     def to_json(self) -> dict[str, Any]:
         """Return the document of `restore --json`."""
         return {"schema": "convsurgeon.restore/1", "files": [f.to_json() for f in self.files]}
+
+
+Report = Plan | SwapReport | RestoreReport | Proof
+"""Everything that can be shown or saved."""

@@ -20,7 +20,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from convsurgeon.cli import app
-from convsurgeon.report import Report, show
+from convsurgeon.report.show import show
+from convsurgeon.results import Report
 
 Shape = tuple[int, ...]
 SNAPSHOTS = Path(__file__).parent / "snapshots"

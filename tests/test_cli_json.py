@@ -72,7 +72,7 @@ def test_verify(model: Path) -> None:
     assert (verdict["equivalent"], verdict["scope"]) == (True, "file")
     (layer,) = verdict["files"][0]["layers"]
     assert set(layer) == PROOF
-    assert set(layer["given"]) == {"geometry", "evidence"}
+    assert set(layer["given"]) == {"geometry", "layout", "evidence"}
     assert set(layer["bits"]) == {"equal", "elements", "differing", "note"}
     assert set(layer["function"]) == {"equal", "difference", "bound", "outputs", "inputs", "seed"}
     assert set(layer["floats"]) == {"dtype", "before", "after", "between"}

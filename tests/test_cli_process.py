@@ -114,9 +114,9 @@ def test_an_interrupted_swap_leaves_nothing(number: signal.Signals, tmp_path: Pa
 
 def test_a_defect_is_one_line_too(model: Path) -> None:
     code = (
-        "import sys, convsurgeon.api\n"
+        "import sys, convsurgeon.api.scanning\n"
         "def broken(*_, **__): raise ZeroDivisionError('\\x1b[31m')\n"
-        "convsurgeon.api.scan = broken\n"
+        "convsurgeon.api.scanning.scan = broken\n"
         "from convsurgeon.__main__ import main\n"
         "main()\n"
     )

@@ -9,12 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convsurgeon.errors import ConvsurgeonError, HeaderError, UnreadableError
-from convsurgeon.header import (
-    DEFAULT_MAX_HEADER,
-    FORMAT_MAX_HEADER,
-    header_length,
-    parse,
-)
+from convsurgeon.header import header_length, parse
+from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from tests.crafted_headers import FIELDS, FINE, GRAMMAR, MALFORMED, META, PAIR, WHOLE
 
 

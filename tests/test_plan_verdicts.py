@@ -40,7 +40,7 @@ VERDICTS: dict[str, Row] = {
     "subclass": (KEY, (4, 3, 2, 2), "F32", Says({KEY: SUBCLASS}), Wish(), "refused", "CS007", "StdConv2d"),
     "weight norm": ("proj.weight_v", (4, 3, 2, 2), "F32", Says(), Wish(), "refused", "CS008", "weight_v"),
     "packed": (KEY, (4, 3, 2, 2), "I8", config(KEY, TWO), Wish(), "refused", "CS010", "I8"),
-    "no elements": (KEY, (0, 3, 2, 2), "F32", config(KEY, TWO), Wish(), "refused", "CS010", "no elements"),
+    "no elements": (KEY, (0, 3, 2, 2), "F32", config(KEY, TWO), Wish(), "refused", "CS018", "no elements"),
     "does not divide": (KEY, (4, 13), "F32", config(KEY, TWO, LINEAR), CONV, "refused", "CS014", "13 inputs"),
     "embedding": (KEY, (4, 3, 2), "F32", config(KEY, Geometry.plain((2,), (2,)), "embedding"), Wish(), "refused", "CS015", "embedding"),
     "weak": (KEY, (4, 3, 2, 2), "F32", config(KEY, TWO), Wish(require=Level.MODEL), "refused", "CS017", "evidence is config, --require-evidence asks model"),

@@ -15,8 +15,9 @@ import convsurgeon as cs
 from convsurgeon.geometry import Geometry
 from convsurgeon.plan import FilePlan, Plan
 from convsurgeon.proof import Bits, FileVerdict, Floats, Function, LayerVerdict, Verdict
-from convsurgeon.report import Report, as_markdown
+from convsurgeon.report.markdown import as_markdown
 from convsurgeon.report.words import duration, folded, size
+from convsurgeon.results import Report
 from tests.cli_helpers import NASTY, check_snapshot, f32, shown, write
 
 WIDTHS = (80, 200)
@@ -206,6 +207,6 @@ def test_figures() -> None:
 def test_geometry_stands_in_the_report() -> None:
     layer = LayerVerdict("a", "a.weight", ("conv1d", "linear"), ((2, 1, 4), (2, 4)),
                          (Geometry.plain((4,), (4,)), "user", "me"), Bits(equal=True, elements=8))  # fmt: skip
-    assert "given  conv1d, kernel 4, stride 4; user: me" in shown(
+    assert "given  conv1d, kernel 4, stride 4, patches c p1 p2; user, me" in shown(
         Verdict((FileVerdict("a", "b", (layer,), 0),))
     )

@@ -71,6 +71,16 @@ def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch, rows: int, block: int) 
     assert reader.largest <= max(block, 24)
 
 
+@pytest.mark.parametrize("axes", [(1, 0, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1), (2, 0, 1)])
+def test_blocks_where_the_first_axis_moves(
+    monkeypatch: pytest.MonkeyPatch, axes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("convsurgeon.rewrite.permute._BLOCK", 1)
+    move = Rearrangement((3, 4, 5), (3, 4, 5), axes, tuple((3, 4, 5)[axis] for axis in axes))
+    data = counting(240)
+    assert b"".join(permuted(Memory(data), 0, 4, move)) == by_numpy(data, 4, move)
+
+
 @pytest.mark.parametrize("shape", [(512, 128, 2, 4, 4), (4, 4096, 8, 8), (65536, 2, 2, 4)])
 def test_shapes_of_real_weights(shape: tuple[int, ...]) -> None:
     move = flatten_patches(shape, CHANNEL_LAST)

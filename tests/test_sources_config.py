@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from convsurgeon.errors import ContradictionError, RefusedError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import Geometry
-from convsurgeon.sources import ConfigSpeaker
+from convsurgeon.sources.config import ConfigSpeaker
 from convsurgeon.sources.config_file import MAX_BYTES
 from convsurgeon.sources.facts import FAMILIES
 from convsurgeon.sources.rows import Fact

@@ -19,7 +19,9 @@ from torch.nn.utils import parametrizations
 from convsurgeon.errors import ContradictionError, ModelError, UsageError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import Geometry
-from convsurgeon.sources import ModelSpeaker, build, model
+from convsurgeon.sources import model
+from convsurgeon.sources.build import build
+from convsurgeon.sources.model import ModelSpeaker
 
 CONV = (4, 3, 2, 2)
 

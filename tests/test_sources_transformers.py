@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from convsurgeon.header import header_length, parse
-from convsurgeon.sources import ConfigSpeaker, ModelSpeaker
+from convsurgeon.sources.config import ConfigSpeaker
+from convsurgeon.sources.model import ModelSpeaker
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,7 +9,7 @@ import pytest
 from convsurgeon.errors import ContradictionError, UsageError
 from convsurgeon.evidence import Level, Speaker, Statement, weigh
 from convsurgeon.geometry import Geometry, Refusal
-from convsurgeon.sources import UserSpeaker
+from convsurgeon.sources.user import UserSpeaker
 
 KEY = "patch_embed.proj.weight"
 CONV2D, CONV3D, MATRIX = (768, 3, 16, 16), (768, 3, 2, 14, 14), (768, 768)

@@ -35,6 +35,8 @@ CONTENTS: dict[str, tuple[bytes, str, str]] = {
     "XML": (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "CS034", "web page"),
     "JSON": (b'{"error": "not found", "code": 404}', "CS035", "JSON"),
     "short JSON": (b"{}", "CS035", "JSON"),
+    "text": (b"Entry not found\r\n\tsee the page\n", "CS035", "text file"),
+    "text of two bytes": (b"hi", "CS036", "too short"),
     "raw pickle": (pickle.dumps({"w": list(range(99))}, 2), "CS035", "pickle"),
     "raw pickle, protocol 3": (pickle.dumps({"w": list(range(99))}, 3), "CS035", "pickle"),
     "raw pickle, protocol 4": (pickle.dumps({"w": list(range(99))}, 4), "CS035", "pickle"),

@@ -139,7 +139,7 @@ def python_page() -> str:
     lines += [*_wrapped(f"{text} Importing `convsurgeon` imports neither torch nor rich."), ""]
     public = [name for name in package.__all__ if name != "__version__"]
     functions = [name for name in public if inspect.isfunction(getattr(package, name))]
-    choices = import_module("convsurgeon.api").Choices
+    choices = import_module("convsurgeon.api.choices").Choices
     lines += ["## Functions", ""]
     for name in functions:
         lines += _entry(f"convsurgeon.{name}", getattr(package, name))

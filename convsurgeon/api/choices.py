@@ -8,10 +8,10 @@ from typing import Self, TypedDict
 
 from convsurgeon.errors import UsageError
 from convsurgeon.evidence import Level
-from convsurgeon.header import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import Wish
 from convsurgeon.rearrangement import CHANNEL_FIRST
-from convsurgeon.sources import UserSpeaker
+from convsurgeon.sources.user import UserSpeaker
 from convsurgeon.store import ReadOptions
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from convsurgeon.api.effects import Effect, effects
 from convsurgeon.errors import ConvsurgeonError, UsageError
-from convsurgeon.header import DEFAULT_MAX_HEADER
 from convsurgeon.integrations import Translation, translate
 from convsurgeon.integrations.units import KeyMap
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store import Checkpoint, ReadOptions, checkpoint_paths, read_checkpoint
 
 if TYPE_CHECKING:

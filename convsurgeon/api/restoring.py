@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convsurgeon.api.paths import MadeFolders, side_files
 from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError
-from convsurgeon.header import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.proof import check_restored
 from convsurgeon.results import RestoredFile, RestoreReport

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 if TYPE_CHECKING:
-    from convsurgeon.api import Choices
+    from convsurgeon.api.choices import Choices
 
 # Parameter of a command -> keyword of the public functions, where the names differ.
 _KEYWORDS = {"layer": "layers"}
@@ -18,7 +18,7 @@ _LISTS = ("layer", "exclude", "geometry", "input_shape")
 
 def choices(parameters: Mapping[str, Any]) -> Choices:
     """Return the parsed parameters of a command that belong to `Choices`."""
-    from convsurgeon.api import Choices
+    from convsurgeon.api.choices import Choices
 
     found: dict[str, Any] = {}
     for name, value in parameters.items():

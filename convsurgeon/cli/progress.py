@@ -13,7 +13,7 @@ from convsurgeon.untrusted import safe
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from convsurgeon.api import Progress
+    from convsurgeon.api.work import Progress
 
 _PATIENCE = 1.0
 

@@ -9,7 +9,7 @@ import typer
 
 from convsurgeon.cli import options as o
 from convsurgeon.cli.run import Show, run
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 
 if TYPE_CHECKING:
     from convsurgeon.results import RestoreReport
@@ -27,7 +27,7 @@ def restore(
     """Undo: give back the byte-identical original."""
 
     def work() -> RestoreReport:
-        from convsurgeon.api import restore as api_restore
+        from convsurgeon.api.restoring import restore as api_restore
 
         return api_restore(swapped, out, force=force, max_header_bytes=max_header_bytes)
 

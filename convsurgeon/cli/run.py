@@ -17,7 +17,7 @@ from convsurgeon.errors import ConvsurgeonError, RefusedError, UnreadableError, 
 from convsurgeon.untrusted import safe
 
 if TYPE_CHECKING:
-    from convsurgeon.report import Report
+    from convsurgeon.results import Report
 
 INTERRUPTED = 130
 
@@ -76,7 +76,7 @@ def _interrupt(_signal: int, _frame: object) -> NoReturn:
 
 
 def _check_report(path: Path) -> None:
-    from convsurgeon.report import check_format
+    from convsurgeon.report.save import check_format
 
     check_format(path)
 
@@ -112,7 +112,7 @@ def _drop_output() -> None:
 
 def _present(show: Show, report: Report) -> None:
     if show.report is not None:  # first: where it fails, stdout holds the error alone
-        from convsurgeon.report import save
+        from convsurgeon.report.save import save
 
         save(report, show.report, show.schema.partition("/")[0].replace(".", " "))
     if show.as_json or show.quiet or not sys.stdout.isatty():
@@ -124,7 +124,7 @@ def _present(show: Show, report: Report) -> None:
     elif not show.quiet:
         from rich.console import Console
 
-        from convsurgeon.report import show as print_report
+        from convsurgeon.report.show import show as print_report
 
         _make_encodable()
         print_report(Console(highlight=False), report)

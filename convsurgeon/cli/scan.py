@@ -8,7 +8,7 @@ import typer
 
 from convsurgeon.cli import options as o
 from convsurgeon.cli.run import Show, run
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def scan(
     """Show what is inside, what is eligible, and on what evidence. Reads headers only."""
 
     def work() -> Plan:
-        from convsurgeon.api import scan as api_scan
+        from convsurgeon.api.scanning import scan as api_scan
 
         return api_scan(paths, **o.choices(ctx.params))
 

@@ -10,7 +10,7 @@ import typer
 from convsurgeon.cli import options as o
 from convsurgeon.cli.progress import progress
 from convsurgeon.cli.run import Show, run
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def swap(
     """Rewrite the eligible layers, verify, then publish the new file."""
 
     def work() -> SwapReport:
-        from convsurgeon.api import swap as api_swap
+        from convsurgeon.api.swapping import swap as api_swap
 
         with progress(quiet=quiet) as bar:
             call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)

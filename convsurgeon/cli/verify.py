@@ -9,13 +9,14 @@ import typer
 
 from convsurgeon.cli import options as o
 from convsurgeon.cli.run import Show, run
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 
 if TYPE_CHECKING:
     from convsurgeon.proof import Verdict
 
 
 def verify(
+    ctx: typer.Context,
     original: Annotated[
         Path, typer.Argument(help="The checkpoint before; alone: the swapped one, by its recipe.")
     ],
@@ -25,6 +26,12 @@ def verify(
     bits: Annotated[
         bool, typer.Option("--bits", help="Leave out the proofs that need torch.")
     ] = False,
+    geometry: o.GeometryRule = None,
+    input_shape: o.InputShape = None,
+    method: o.Method = "kernel",
+    layer: o.Layers = None,
+    model: o.Model = None,
+    require_evidence: o.Require = "fingerprint",
     key: o.Key = None,
     max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
     as_json: o.Json = False,
@@ -34,11 +41,9 @@ def verify(
     """Prove, or refute, that two checkpoints are equivalent."""
 
     def work() -> Verdict:
-        from convsurgeon.api import verify as api_verify
+        from convsurgeon.api.verifying import verify as api_verify
 
-        return api_verify(
-            original, swapped, function=not bits, key=key, max_header_bytes=max_header_bytes
-        )
+        return api_verify(original, swapped, function=not bits, **o.choices(ctx.params))
 
     show = Show("convsurgeon.verify/1", as_json, quiet, report)
     run(show, work, lambda verdict: 0 if verdict.equivalent else 1)

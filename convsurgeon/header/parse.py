@@ -5,12 +5,9 @@ from __future__ import annotations
 from convsurgeon.errors import HeaderError, UnreadableError
 from convsurgeon.header.grammar import read
 from convsurgeon.header.value import Header
+from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 
 LENGTH_BYTES = 8
-FORMAT_MAX_HEADER = 100_000_000
-"""The format's own limit in bytes (`MAX_HEADER_SIZE` of the reference)."""
-DEFAULT_MAX_HEADER = 25_000_000
-"""What is accepted without being asked: as much as the Hub's own reader accepts."""
 
 
 def header_length(first: bytes, file_size: int, limit: int = DEFAULT_MAX_HEADER) -> int:

@@ -172,8 +172,8 @@ def _check_fit(candidate: _Candidate, statement: Statement) -> None:
     shape, geometry = candidate.original_shape, statement.geometry
     if geometry is None or len(shape) == _MATRIX:
         return
-    axes = statement.form.startswith("conv") and f"{geometry.ndim}d" == statement.form[-2:]
-    if geometry.kernel == shape[2:] and (axes or statement.form == LINEAR):
+    axes = not statement.form.startswith("conv") or statement.form.endswith(f"{geometry.ndim}d")
+    if geometry.kernel == shape[2:] and axes:
         return
     text = f"{statement.source} says {statement.says()}, the weight is {list(shape)}"
     raise ContradictionError("CS061", text, where=candidate.module)

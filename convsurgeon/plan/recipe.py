@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from convsurgeon.errors import RecipeError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import LINEAR, Geometry, conv_form
-from convsurgeon.header import FORMAT_MAX_HEADER
+from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.rearrangement import LAYOUTS, Rearrangement, between
 
 METADATA_KEY = "convsurgeon"
@@ -109,6 +109,11 @@ class Step:
         return step
 
 
+def is_file_name(name: str) -> bool:
+    """Tell whether a recorded name may become a path on somebody's disk."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f]", name)
+
+
 @dataclass(frozen=True, slots=True)
 class Original:
     """What the file was before the first swap.
@@ -149,8 +154,7 @@ class Original:
             ValueError, KeyError, TypeError: where it is not such an object.
         """
         name = _is(data["name"], str)
-        # It becomes a path on somebody's disk.
-        if not name or name in (".", "..") or re.search(r"[/\\\x00-\x1f]", name):
+        if not is_file_name(name):
             raise ValueError("the original's name is no file name")
         return cls(
             name=name,

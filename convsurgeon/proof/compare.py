@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
+from types import MappingProxyType
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan import METADATA_KEY, Step
+from convsurgeon.plan import METADATA_KEY, Recipe, Step
 from convsurgeon.proof.bits import compare_bits
 from convsurgeon.proof.function import Stored, run_both
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs, recipe_of
@@ -21,51 +23,69 @@ Progress = Callable[[int], None]
 
 
 def compare(
-    original: Source, swapped: Source, *, function: bool = True, progress: Progress = lambda _: None
+    original: Source,
+    swapped: Source,
+    *,
+    assumed: Mapping[str, tuple[Step, ...]] = MappingProxyType({}),
+    function: bool = True,
+    progress: Progress = lambda _: None,
 ) -> FileVerdict:
     """Prove or refute that `swapped` is `original` with the layers of its recipe rewritten.
 
     Args:
         original: the file before.
         swapped: the file after.
+        assumed: where the file has no recipe, what may have been done to each weight; of several
+            possibilities the first whose bits are equal counts.
         function: whether to run both forms in torch; bits are always compared.
         progress: called with the number of bytes compared since the last call.
 
     Raises:
-        RecipeError: CS081 where shapes differ and no recipe says why, CS082 where it is damaged.
+        RecipeError: CS082 where the recipe is damaged.
         RefusedError: CS052 where torch is needed and missing.
     """
-    rewritten = pairs(_new_steps(original.header, swapped.header))
-    keys = {pair.key for pair in rewritten}
+    rewritten = _alternatives(original.header, swapped.header, assumed)
+    keys = {possible[0].key for possible in rewritten}
     old, new = original.header.by_name, swapped.header.by_name
-    differences = [
-        *_names(old, new),
-        *_metadata(original.header, swapped.header),
-        *_headers(old, new, keys),
-    ]
+    differences = [*_names(old, new), *_metadata(original.header, swapped.header)]
+    differences += _headers(old, new, keys)
     with original.reader() as before, swapped.reader() as after:
-        ranges = _ranges(original.header, new, keys)
-        for begin, end, shift, names in ranges:
+        differences += _recorded_header(original.header, before, swapped.header)
+        for begin, end, shift, names in _ranges(original.header, new, keys):
             if not _equal(before, after, begin, end, shift, progress):
                 differences += _name_them(before, after, (old, new), names)
-        layers = [
-            _layer(pair, (before, old), (after, new), function=function) for pair in rewritten
-        ]
+        both = (before, old), (after, new)
+        chosen = [_likeliest(possible, *both) for possible in rewritten]
+        layers = [_layer(pair, *both, function=function) for pair in chosen]
+    paths = original.path.name, swapped.path.name
     others = len(old.keys() & new.keys() - keys)
-    return FileVerdict(
-        original.path.name, swapped.path.name, tuple(layers), others, tuple(differences)
-    )
+    return FileVerdict(*paths, tuple(layers), others, tuple(differences))
 
 
-def _new_steps(original: Header, swapped: Header) -> tuple[Step, ...]:
-    earlier, recipe = recipe_of(original), recipe_of(swapped)
+def _alternatives(
+    original: Header, swapped: Header, assumed: Mapping[str, tuple[Step, ...]]
+) -> list[tuple[Pair, ...]]:
+    recipe = recipe_of(swapped)
     if recipe is None:
-        for name, tensor in swapped.by_name.items():
-            before = original.by_name.get(name)
-            if before and before.shape != tensor.shape and before.nbytes == tensor.nbytes:
-                message = f"{name} has another shape and the file has no recipe that says why"
-                raise RecipeError("CS081", message)
-        return ()
+        return [tuple(Pair(key, (step,)) for step in steps) for key, steps in assumed.items()]
+    return [(pair,) for pair in pairs(_new_steps(original, recipe))]
+
+
+def _likeliest(
+    possible: tuple[Pair, ...],
+    before: tuple[Reader, dict[str, TensorInfo]],
+    after: tuple[Reader, dict[str, TensorInfo]],
+) -> Pair:
+    """Return the first possibility whose bits are equal, or simply the first."""
+    old, new = before[1].get(possible[0].key), after[1].get(possible[0].key)
+    if len(possible) == 1 or old is None or new is None:
+        return possible[0]
+    fits = (p for p in possible if compare_bits(p, (before[0], old), (after[0], new)).equal)
+    return next(fits, possible[0])
+
+
+def _new_steps(original: Header, recipe: Recipe) -> tuple[Step, ...]:
+    earlier = recipe_of(original)
     known = earlier.steps if earlier else ()
     if recipe.steps[: len(known)] != known:
         raise RecipeError("CS082", "the recipe does not continue the original's own")
@@ -87,6 +107,7 @@ def _layer(
         forms=(pair.before.form, pair.after.form),
         shapes=(old.shape if old else (), new.shape if new else ()),
         given=(step.geometry, *step.evidence),
+        layout=step.layout,
         bits=Bits(equal=False, elements=0, note="the tensor is missing"),
     )
     if old is None or new is None:
@@ -124,6 +145,15 @@ def _metadata(original: Header, swapped: Header) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             yield f"metadata {safe(key)} changed"
+
+
+def _recorded_header(original: Header, before: Reader, swapped: Header) -> Iterator[str]:
+    """Hold the digest that `restore` will rebuild the header by against the original's own."""
+    recipe = recipe_of(swapped)
+    if recipe is None or METADATA_KEY in original.metadata_map:
+        return
+    if hashlib.sha256(before.prefix()).hexdigest() != recipe.original.header_sha256:
+        yield "the recipe's digest of the header is not that of the original"
 
 
 def _headers(

@@ -86,6 +86,7 @@ class LayerVerdict:
         bits: the equality of bits.
         function: None where it was not asked or could not be tried.
         floats: None where it was not asked, or the dtype has no kernels here.
+        layout: the order in which patches are flattened on the Linear's side.
     """
 
     module: str
@@ -96,6 +97,7 @@ class LayerVerdict:
     bits: Bits
     function: Function | None = None
     floats: Floats | None = None
+    layout: str = "c p1 p2"
 
     @property
     def equivalent(self) -> bool:
@@ -113,6 +115,7 @@ class LayerVerdict:
             "to": {"form": self.forms[1], "weight_shape": list(self.shapes[1])},
             "given": {
                 "geometry": geometry.to_json(),
+                "layout": self.layout,
                 "evidence": {"level": level, "source": source},
             },
             "bits": asdict(self.bits),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from convsurgeon.plan import LayerPlan
-from convsurgeon.proof import LayerVerdict
 from convsurgeon.report.words import folded, pattern
+
+if TYPE_CHECKING:
+    from convsurgeon.proof import LayerVerdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,7 @@ def evidence(group: Group) -> str:
     """Return where the geometry comes from."""
     if group.first.evidence is None:
         return "none"
-    level, source = group.first.evidence
-    shown = safe(source)
-    return shown if shown.startswith(level) else f"{level}, {shown}"
+    return words.evidence(*group.first.evidence)
 
 
 def scan_leaf(group: Group) -> RenderableType:

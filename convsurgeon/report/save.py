@@ -11,17 +11,12 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from convsurgeon.errors import UsageError
-from convsurgeon.plan import Plan
-from convsurgeon.proof import Verdict
 from convsurgeon.report.markdown import as_markdown
-from convsurgeon.report.plans import show_plan
-from convsurgeon.report.swaps import show_restore, show_swap
-from convsurgeon.report.verdicts import show_verdict
-from convsurgeon.results import RestoreReport, SwapReport
+from convsurgeon.report.show import show
+from convsurgeon.results import Report
 from convsurgeon.store import FileDraft
 
 FORMATS = (".json", ".md", ".svg")
-Report = Plan | SwapReport | Verdict | RestoreReport
 
 # rich's own template fetches a font from the web; a report must not call home.
 _SVG = """\
@@ -88,18 +83,6 @@ def save(report: Report, path: Path, title: str) -> None:
     with FileDraft(path, force=True) as draft:
         draft.write([text.encode("utf-8")])
         draft.publish()
-
-
-def show(console: Console, report: Report) -> None:
-    """Print any report."""
-    if isinstance(report, Plan):
-        show_plan(console, report)
-    elif isinstance(report, SwapReport):
-        show_swap(console, report)
-    elif isinstance(report, Verdict):
-        show_verdict(console, report)
-    else:
-        show_restore(console, report)
 
 
 def _svg(report: Report, title: str) -> str:

@@ -55,6 +55,6 @@ def _rows(layers: Sequence[LayerVerdict]) -> Rows:
     text = f"kernel {times(geometry.kernel)}, stride {times(geometry.stride)}"
     rows: Rows = [
         ("layer", f"{layer.forms[0]} ⇒ {layer.forms[1]}   {shapes}"),
-        ("given", f"{conv}, {text}; {safe(level)}: {safe(source)}"),
+        ("given", f"{conv}, {text}, patches {layer.layout}; {words.evidence(level, source)}"),
     ]
     return [*rows, *proof_rows(layers, 0)]

@@ -75,6 +75,12 @@ def movement(rewrite: Rewrite) -> str:
     return "reshape, no byte moved"
 
 
+def evidence(level: str, source: str) -> str:
+    """Write where a geometry comes from; most sources say their level by themselves."""
+    shown = safe(source)
+    return shown if shown.startswith(level) else f"{level}, {shown}"
+
+
 def module(name: str) -> str:
     """Write a module's name; the root has none of its own."""
     return safe(name) or "(root)"

@@ -7,9 +7,10 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 
+from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header, lay_out, padded_length
 from convsurgeon.header.layout import text_length
-from convsurgeon.plan import METADATA_KEY, LayerPlan, Original, Recipe, Step
+from convsurgeon.plan import METADATA_KEY, LayerPlan, Original, Recipe, Step, is_file_name
 from convsurgeon.rewrite.output import Output
 from convsurgeon.store import PICKLE_SUFFIXES, Reader, Source
 
@@ -75,6 +76,9 @@ def _original(source: Source, prefix: bytes) -> Original:
     laid_out_again = lay_out(header, len(prefix) - 8) if _fits(header, prefix) else b""
     unusual = laid_out_again != prefix
     name = source.path.with_suffix(".safetensors").name if _is_pickle(source) else source.path.name
+    if not is_file_name(name):
+        message = "the file's name has a backslash or a control character, which no recipe records"
+        raise RecipeError("CS082", message, where=source.path, hint="rename the file")
     return Original(
         name=name,
         header_length=len(prefix) - 8,

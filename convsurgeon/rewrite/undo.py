@@ -8,7 +8,8 @@ import zlib
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import HeaderError, RecipeError, UnreadableError
-from convsurgeon.header import FORMAT_MAX_HEADER, Header, TensorInfo, lay_out, parse
+from convsurgeon.header import Header, TensorInfo, lay_out, parse
+from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.rearrangement import Rearrangement
 from convsurgeon.rewrite.output import Output

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsurgeon.errors import UnreadableError
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
 from convsurgeon.store.source import Source, read_safetensors

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convsurgeon.errors import ShardError
-from convsurgeon.header import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import SafetensorsFile, opened, read_safetensors, unreadable
 from convsurgeon.untrusted import safe

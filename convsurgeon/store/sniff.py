@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convsurgeon.errors import ConvsurgeonError, UnreadableError
-from convsurgeon.header import FORMAT_MAX_HEADER
+from convsurgeon.limits import FORMAT_MAX_HEADER
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
@@ -24,6 +24,7 @@ _MAGIC = (
     (b"{", "JSON text"),
 )
 _TEXT_SAMPLE = 64
+_LAYOUT = str.maketrans("", "", "\t\r\n")
 
 
 def no_weights(first: bytes) -> ConvsurgeonError | None:
@@ -53,4 +54,9 @@ def misnamed(first: bytes) -> ConvsurgeonError | None:
         if first.startswith(magic) and (len(magic) > 1 or not plausible):
             hint = "rename it to what it is, or name the right file"
             return UnreadableError("CS035", f"this is {name}, not a safetensors file", hint=hint)
+    # Fewer than eight bytes can be the beginning of a length as well.
+    text = len(first) >= 8 and not plausible and first.isascii()
+    if text and first.decode("ascii").translate(_LAYOUT).isprintable():
+        hint = "rename it to what it is, or name the right file"
+        return UnreadableError("CS035", "this is a text file, not a safetensors file", hint=hint)
     return None

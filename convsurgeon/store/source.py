@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from convsurgeon.errors import ConvsurgeonError, UnreadableError
-from convsurgeon.header import DEFAULT_MAX_HEADER, Header, header_length, parse
+from convsurgeon.header import Header, header_length, parse
+from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.sniff import misnamed
 
 CHUNK = 1 << 20

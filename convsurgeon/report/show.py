@@ -1,0 +1,31 @@
+"""Any report, on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convsurgeon.plan import Plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convsurgeon.results import Report
+
+
+def show(console: Console, report: Report) -> None:
+    """Print a report; each view is imported when it is needed, since `scan` has to start fast."""
+    if isinstance(report, Plan):
+        from convsurgeon.report.plans import show_plan
+
+        show_plan(console, report)
+        return
+    from convsurgeon.report.swaps import show_restore, show_swap
+    from convsurgeon.report.verdicts import show_verdict
+    from convsurgeon.results import RestoreReport, SwapReport
+
+    if isinstance(report, SwapReport):
+        show_swap(console, report)
+    elif isinstance(report, RestoreReport):
+        show_restore(console, report)
+    else:
+        show_verdict(console, report)

@@ -1,0 +1,88 @@
+"""Sharded folders: every shard arrives, and those that are copied are compared too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import convsurgeon as cs
+from convsurgeon.api import work
+from convsurgeon.errors import NotEquivalentError
+from convsurgeon.header import lay_out, pack
+from convsurgeon.store import file_pieces
+
+SHARDS: dict[str, dict[str, tuple[int, ...]]] = {
+    "model-00001-of-00003.safetensors": {"embed.weight": (5, 4)},
+    "model-00002-of-00003.safetensors": {"patch.weight": (6, 3, 2, 2), "patch.bias": (6,)},
+    "model-00003-of-00003.safetensors": {"head.weight": (4, 6), "norm.weight": (6,)},
+}
+REWRITTEN = "model-00002-of-00003.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "vit"
+    path.mkdir()
+    for name, tensors in SHARDS.items():
+        header = pack([(key, "F32", shape) for key, shape in tensors.items()], {"format": "pt"})
+        data = bytes(i * 37 % 251 for i in range(header.data_bytes))
+        (path / name).write_bytes(lay_out(header) + data)
+    weight_map = {key: name for name, tensors in SHARDS.items() for key in tensors}
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (path / "tokenizer.txt").write_text("side file")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_only_the_shard_with_the_layer_changes(folder: Path) -> None:
+    before = contents(folder)
+    report = cs.swap(folder, geometry=["patch=s2"], verify="bits")
+    after = contents(folder.with_name("vit.linear"))
+
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} == {REWRITTEN}
+    assert contents(folder) == before
+    (file,) = report.files
+    assert sum(v.others for v in file.verdicts) == file.plan.tensors - 1 == 4
+
+
+def test_verify_and_restore_take_the_folder(folder: Path) -> None:
+    cs.swap(folder, geometry=["patch=s2"], verify="bits")
+    swapped = folder.with_name("vit.linear")
+
+    assert cs.verify(folder, swapped).equivalent
+    cs.restore(swapped, folder.with_name("back"))
+    assert contents(folder.with_name("back")) == contents(folder)
+
+
+def test_a_changed_shard_is_named(folder: Path) -> None:
+    cs.swap(folder, geometry=["patch=s2"], verify="bits")
+    shard = folder.with_name("vit.linear") / "model-00003-of-00003.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+
+    verdict = cs.verify(folder, folder.with_name("vit.linear"))
+    assert not verdict.equivalent
+    complaints = [line for file in verdict.files for line in file.complaints]
+    assert complaints == ["tensor norm.weight has other bytes"]
+
+
+def test_a_copy_that_lies_is_never_published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lying(path: Path) -> Iterator[bytes]:
+        data = bytearray(b"".join(file_pieces(path)))
+        data[-1] ^= path.suffix == ".safetensors"
+        yield bytes(data)
+
+    monkeypatch.setattr(work, "file_pieces", lying)
+    with pytest.raises(NotEquivalentError) as caught:
+        cs.swap(folder, geometry=["patch=s2"], verify="bits")
+    assert caught.value.code == "CS083"
+    assert [path.name for path in folder.parent.iterdir()] == ["vit"]
