@@ -42,7 +42,7 @@ def run(command: Sequence[str]) -> tuple[float, int]:
     start = perf_counter()
     null = os.open(os.devnull, os.O_WRONLY)
     actions = [(os.POSIX_SPAWN_DUP2, null, 1)]
-    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+    pid = os.posix_spawnp(command[0], list(command), os.environ, file_actions=actions)
     os.close(null)
     _, status, usage = os.wait4(pid, 0)
     seconds = perf_counter() - start

@@ -10,6 +10,7 @@ from typing import Any, Self
 from convsurgeon.geometry import Geometry
 from convsurgeon.rearrangement import between
 from convsurgeon.rules import Rewrite
+from convsurgeon.untrusted import safe
 
 SCHEMA = "convsurgeon.scan/1"
 
@@ -58,6 +59,15 @@ class LayerPlan:
     reason: str
     rewrite: Rewrite | None = None
     hint: str = ""
+
+    def __str__(self) -> str:
+        """Return the layer in one line: what it is, what becomes of it, and why."""
+        text = f"{self.module or '(root)'}: {self.form} {list(self.weight_shape)} {self.dtype}"
+        if self.rewrite:
+            text += f" -> {self.rewrite.to} {list(self.rewrite.weight_shape)}"
+            text += f" ({self.rewrite.layout})"
+        evidence = f" [{self.evidence[0]}: {self.evidence[1]}]" if self.evidence else ""
+        return safe(f"{text}, {self.verdict}: {self.reason}{evidence}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands in the reports."""
@@ -142,6 +152,11 @@ class FilePlan:
         """Whether nothing is left to rewrite because an earlier swap did it."""
         return not self.rewrites and any(v.verdict is Verdict.ALREADY for v in self.layers)
 
+    def __str__(self) -> str:
+        """Return a line for the checkpoint and one for every candidate."""
+        lines = (f"  {layer}" for layer in self.layers)
+        return "\n".join((safe(f"{self.path}: {self.tensors} tensors"), *lines))
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `files`."""
         return {
@@ -181,6 +196,11 @@ class Plan:
 
     files: tuple[FilePlan, ...]
     errors: tuple[Failure, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the plan as text, one line per candidate."""
+        failed = (safe(f"{failure.path}: {failure.message}") for failure in self.errors)
+        return "\n".join((*map(str, self.files), *failed))
 
     def exit_code(self, *, strict: bool = False) -> int:
         """Return 0 (done), 3 (nothing could be read) or 4 (done in part).
