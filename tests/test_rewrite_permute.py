@@ -37,6 +37,9 @@ class Memory:
         self.largest = max(self.largest, end - begin)
         return self.data[begin:end]
 
+    def fill(self, buffer: memoryview, begin: int) -> None:
+        buffer[:] = self.read(begin, begin + len(buffer))
+
 
 def by_numpy(data: bytes, itemsize: int, move: Rearrangement) -> bytes:
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import io
 import os
 import shutil
 import stat
@@ -22,13 +23,24 @@ OLD = f".old{TEMPORARY}"
 
 def same_bytes(first: Path, second: Path) -> bool:
     """Compare two files in bounded memory."""
-    with first.open("rb") as left, second.open("rb") as right:
-        if os.fstat(left.fileno()).st_size != os.fstat(right.fileno()).st_size:
+    one, other = bytearray(CHUNK), bytearray(CHUNK)
+    with first.open("rb", buffering=0) as left, second.open("rb", buffering=0) as right:
+        size = os.fstat(left.fileno()).st_size
+        if size != os.fstat(right.fileno()).st_size:
             return False
-        while piece := left.read(CHUNK):
-            if piece != right.read(CHUNK):
+        for begin in range(0, size, CHUNK):
+            if size - begin < CHUNK:
+                one, other = bytearray(size - begin), bytearray(size - begin)
+            if not _filled(left, one) or not _filled(right, other) or one != other:
                 return False
     return True
+
+
+def _filled(file: io.FileIO, buffer: bytearray) -> bool:
+    view, done = memoryview(buffer), 0
+    while done < len(buffer) and (count := file.readinto(view[done:])):
+        done += count
+    return done == len(buffer)
 
 
 def same_tree(first: Path, second: Path) -> bool:

@@ -101,6 +101,12 @@ class _PickleReader:
     def read(self, begin: int, end: int) -> bytes:
         return b"".join(self.chunks(begin, end))
 
+    def fill(self, buffer: memoryview, begin: int) -> None:
+        done = 0
+        for piece in self.chunks(begin, begin + len(buffer)):
+            buffer[done : done + len(piece)] = piece
+            done += len(piece)
+
 
 def read_pickle(path: Path, key: str | None = None) -> PickleFile:
     """Read what a PyTorch file holds.

@@ -40,6 +40,13 @@ class Reader(Protocol):
     def read(self, begin: int, end: int) -> bytes:
         """Return the data from `begin` to `end` in one piece."""
 
+    def fill(self, buffer: memoryview, begin: int) -> None:
+        """Read the data from `begin` on into `buffer`, all of it.
+
+        Reading into memory that is there already is several times faster than `chunks`, whose every
+        piece is new memory that the system has to map first.
+        """
+
 
 class Source(Protocol):
     """A file of tensors; a PyTorch file is seen as the safetensors file that it makes up."""
@@ -125,6 +132,17 @@ class _SafetensorsReader:
 
     def read(self, begin: int, end: int) -> bytes:
         return b"".join(self.chunks(begin, end))
+
+    def fill(self, buffer: memoryview, begin: int) -> None:
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self.fd, [buffer[done:]], self._data + begin + done)
+            except OSError as error:
+                raise unreadable(self.file.path, error) from None
+            if not count:
+                raise _changed(self.file.path, "became shorter")
+            done += count
 
     @property
     def _data(self) -> int:
