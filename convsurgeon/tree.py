@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 
@@ -26,6 +26,23 @@ class Node:
         yield self
         for child in self.children.values():
             yield from child.walk()
+
+
+def compact(node: Node, kept: Container[str]) -> Node:
+    """Return the tree with every chain of only children as one node: `vit.embeddings.proj`.
+
+    Args:
+        node: its root.
+        kept: paths that end a chain, since something is said about them.
+    """
+    children: dict[str, Node] = {}
+    for child in node.children.values():
+        name, end = child.name, child
+        while len(end.children) == 1 and end.path not in kept:
+            (end,) = end.children.values()
+            name = f"{name}.{end.name}"
+        children[name] = compact(Node(name, end.path, end.children), kept)
+    return Node(node.name, node.path, children)
 
 
 def module_of(key: str) -> str:

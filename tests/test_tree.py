@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convsurgeon.tree import grow, module_of, natural
+from convsurgeon.tree import compact, grow, module_of, natural
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,17 @@ def test_every_module_stands_in_the_tree_once(modules: list[str]) -> None:
 def test_a_name_of_many_dots_is_one_node() -> None:
     deep = "a." * 100_000
     assert [node.path for node in grow([deep, "b"]).walk()] == ["", deep, "b"]
+
+
+def test_chains_of_only_children_become_one_node() -> None:
+    modules = ["vit.embed.proj", "vit.layers.0.conv", "vit.layers.0.conv.inner.x", "head"]
+    root = compact(grow(modules), set(modules))
+
+    assert [(node.path, node.name) for node in root.walk()] == [
+        ("", ""),
+        ("head", "head"),
+        ("vit", "vit"),
+        ("vit.embed.proj", "embed.proj"),
+        ("vit.layers.0.conv", "layers.0.conv"),
+        ("vit.layers.0.conv.inner.x", "inner.x"),
+    ]

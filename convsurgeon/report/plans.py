@@ -13,7 +13,7 @@ from rich.tree import Tree
 from convsurgeon.plan import FilePlan, Plan, Verdict
 from convsurgeon.report import words
 from convsurgeon.report.groups import Group, grouped
-from convsurgeon.tree import grow
+from convsurgeon.tree import compact, grow
 from convsurgeon.untrusted import safe
 
 STYLES = {
@@ -43,7 +43,7 @@ def file_tree(file: FilePlan, groups: Sequence[Group], leaf: Leaf) -> Tree:
     for group in groups:
         by_name.setdefault(group.name, []).append(group)
     branches = {"": tree}
-    for node in grow(by_name).walk():
+    for node in compact(grow(by_name), by_name).walk():
         if node.path:
             parent = branches[node.path.removesuffix(node.name).removesuffix(".")]
             here = by_name.get(node.path, [])

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
+from rich.console import Group as Stack
 from rich.padding import Padding
 from rich.text import Text
 
@@ -65,17 +66,21 @@ def _leaf(group: Group, verdicts: Sequence[LayerVerdict], others: int) -> Render
 
 
 def _left_alone(layers: Sequence[LayerPlan]) -> RenderableType:
-    rows: list[tuple[str, str | Text]] = []
+    lines: list[RenderableType] = []
     for group in grouped(layers):
         layer = group.first
-        text = f"{layer.verdict.value}: {f'{layer.code} ' if layer.code else ''}{layer.reason}"
-        rows.append((group.name, safe(text)))
+        name = Text(group.name, overflow="fold")
+        if len(group.layers) > 1:
+            name.append(f"   {words.plural(len(group.layers), 'layer')}", "dim")
+        why = f"{layer.code} {layer.reason}" if layer.code else layer.reason
+        verdict = layer.verdict.value
+        text = safe(why if why.startswith(verdict) else f"{verdict}: {why}")
+        lines.append(Padding(name, (0, 0, 0, 4)))
+        lines.append(Padding(Text(text, overflow="fold"), (0, 0, 0, 6)))
         if layer.hint:
-            rows.append(("", Text(safe(layer.hint), "magenta", overflow="fold")))
-    grid = facts(rows)
-    grid.columns[0].no_wrap = False
-    grid.columns[0].overflow = "fold"
-    return Padding(grid, (0, 0, 0, 4))
+            hint = Text(safe(layer.hint), "magenta", overflow="fold")
+            lines.append(Padding(hint, (0, 0, 0, 6)))
+    return Stack(*lines)
 
 
 def _totals(file: SwappedFile) -> str:
