@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convsurgeon.api.loading import LoadReport, load
+    from convsurgeon.api.live.loading import LoadReport, load
     from convsurgeon.api.restoring import restore
     from convsurgeon.api.scanning import scan
     from convsurgeon.api.swapping import swap
@@ -31,12 +31,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConvsurgeonError": "convsurgeon.errors",
-    "LoadReport": "convsurgeon.api.loading",
+    "LoadReport": "convsurgeon.api.live.loading",
     "Plan": "convsurgeon.plan",
     "RestoreReport": "convsurgeon.results",
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
-    "load": "convsurgeon.api.loading",
+    "load": "convsurgeon.api.live.loading",
     "restore": "convsurgeon.api.restoring",
     "scan": "convsurgeon.api.scanning",
     "swap": "convsurgeon.api.swapping",

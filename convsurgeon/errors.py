@@ -33,7 +33,7 @@ class ConvsurgeonError(Exception):
         code: stable identifier, `CS0xx`.
         where: the file, layer or option that it is about; may be empty.
         message: what is wrong, in one clause.
-        hint: what to do next; may be empty.
+        hint: what to do next; where it is empty, the way to the code's explanation is shown.
         exit_code: what the command line exits with.
     """
 
@@ -49,8 +49,8 @@ class ConvsurgeonError(Exception):
     def __str__(self) -> str:
         """Return one line: where, what, the code, and what to do next."""
         where = f"{self.where}: " if self.where else ""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}{self.message} [{self.code}]{hint}"
+        hint = self.hint or f"convsurgeon explain {self.code} says more"
+        return f"{where}{self.message} [{self.code}]; {hint}"
 
     def at(self, where: object) -> ConvsurgeonError:
         """Say where it happened, if a lower floor did not know; return the same error."""

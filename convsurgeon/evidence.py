@@ -114,7 +114,9 @@ def weigh(module: str, statements: Iterable[Statement]) -> Weighed:
                 continue
             text = f"{one.source} says {one.says()}, {other.source} says {other.says()}"
             if _fatal(one, other):
-                raise ContradictionError("CS060", f"evidence disagrees: {text}", where=module)
+                hint = "find out which is right, and leave the other away"
+                message = f"evidence disagrees: {text}"
+                raise ContradictionError("CS060", message, where=module, hint=hint)
             warnings.append(f"{module}: {text}; the first is used")
     inferred = best.level is Level.FINGERPRINT
     refusing = next((s for s in ranked if s.refusal and (inferred or _is_stated(s))), None)

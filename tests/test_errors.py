@@ -89,8 +89,14 @@ def test_titles_are_different_and_codes_in_order() -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (HeaderError("CS040", "two names"), "two names [CS040]"),
-        (HeaderError("CS040", "two names", where="a.st"), "a.st: two names [CS040]"),
+        (
+            HeaderError("CS040", "two names"),
+            "two names [CS040]; convsurgeon explain CS040 says more",
+        ),
+        (
+            HeaderError("CS040", "two names", where="a.st"),
+            "a.st: two names [CS040]; convsurgeon explain CS040 says more",
+        ),
         (UsageError("CS090", "no", hint="try this"), "no [CS090]; try this"),
         (UsageError("CS090", "no", where=Path("x/y"), hint="do"), "x/y: no [CS090]; do"),
     ],

@@ -80,7 +80,8 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
         whole = is_file or (alone and source.is_dir())
         target = given if whole else given / name
     if _same(path, target):
-        raise OutputError("CS072", "the output is the source itself", where=target)
+        hint = "choose another name with -o"
+        raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)
     return target
 
 

@@ -47,7 +47,8 @@ def restore(
     if out is not None and os.path.isdir(target):  # noqa: PTH112
         target /= recipe.original.name
     if os.path.exists(target) and target.samefile(source):  # noqa: PTH110
-        raise OutputError("CS072", "the output is the source itself", where=target)
+        hint = "choose another name with -o"
+        raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)
     with MadeFolders(target), FileDraft(target, force=force) as draft:
         with file.reader() as reader:
             draft.write(_undone(file, recipe).pieces(reader))

@@ -176,7 +176,8 @@ def _check_fit(candidate: _Candidate, statement: Statement) -> None:
     if geometry.kernel == shape[2:] and axes:
         return
     text = f"{statement.source} says {statement.says()}, the weight is {list(shape)}"
-    raise ContradictionError("CS061", text, where=candidate.module)
+    hint = "correct the evidence: the file's shape is what is stored"
+    raise ContradictionError("CS061", text, where=candidate.module, hint=hint)
 
 
 def _with_verdict(

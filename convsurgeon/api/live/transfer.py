@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from convsurgeon.api.live_model import Slot
-from convsurgeon.api.placing import Placement, Way
+from convsurgeon.api.live.model import Slot
+from convsurgeon.api.live.placing import Placement, Way
 from convsurgeon.errors import MismatchError
 from convsurgeon.header import TensorInfo
 from convsurgeon.integrations import Unit

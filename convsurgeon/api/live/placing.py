@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.effects import Effect
-from convsurgeon.api.live_model import LiveModel, Slot
+from convsurgeon.api.live.effects import Effect
+from convsurgeon.api.live.model import LiveModel, Slot
 from convsurgeon.errors import MismatchError
 from convsurgeon.integrations import Translation, Unit
 from convsurgeon.nn import (

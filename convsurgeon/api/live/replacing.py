@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from convsurgeon.api.effects import Effect
-from convsurgeon.api.live_model import LiveModel
+from convsurgeon.api.live.effects import Effect
+from convsurgeon.api.live.model import LiveModel
 from convsurgeon.errors import MismatchError
 from convsurgeon.geometry import Geometry, is_conv, times
 from convsurgeon.integrations import Unit

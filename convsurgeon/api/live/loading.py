@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.effects import Effect, effects
+from convsurgeon.api.live.effects import Effect, effects
 from convsurgeon.errors import ConvsurgeonError, UsageError
 from convsurgeon.integrations import Translation, translate
 from convsurgeon.integrations.units import KeyMap
@@ -18,7 +18,7 @@ from convsurgeon.store import Checkpoint, ReadOptions, checkpoint_paths, read_ch
 if TYPE_CHECKING:
     from torch import nn
 
-    from convsurgeon.api.live_model import LiveModel
+    from convsurgeon.api.live.model import LiveModel
 
 KINDS = ("linear", "gemm")
 
@@ -111,9 +111,9 @@ def _only(path: Path) -> Path:
 def _load(
     model: nn.Module, checkpoint: Checkpoint, *, kind: str, key_map: KeyMap | None, cast: bool
 ) -> LoadReport:
-    from convsurgeon.api.live_model import LiveModel
-    from convsurgeon.api.placing import Placing
-    from convsurgeon.api.transfer import Transfer, empty_tensors
+    from convsurgeon.api.live.model import LiveModel
+    from convsurgeon.api.live.placing import Placing
+    from convsurgeon.api.live.transfer import Transfer, empty_tensors
 
     done = effects(checkpoint)
     empty = empty_tensors(checkpoint)
@@ -135,7 +135,7 @@ def _load(
 def _replace(
     live: LiveModel, translation: Translation, done: Mapping[str, Effect], kind: str
 ) -> tuple[ReplacedModule, ...]:
-    from convsurgeon.api.replacing import Replacing
+    from convsurgeon.api.live.replacing import Replacing
 
     replacing = Replacing(live, kind)
     rows = []
