@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import NoReturn
 
 from convsurgeon.errors import HeaderError
@@ -90,6 +91,7 @@ def _read_tensor(text: str, position: int, name: str) -> tuple[TensorInfo, int]:
     return TensorInfo(name, fields["dtype"], _shape(fields["shape"]), first, last), position
 
 
+@lru_cache(maxsize=1024)  # large checkpoints repeat a handful of shapes
 def _shape(sizes: str) -> tuple[int, ...]:
     return tuple(map(int, sizes.split(","))) if sizes else ()
 

@@ -58,12 +58,13 @@ def _weight_map(index: Path) -> dict[str, str]:
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise _invalid(index, "the index has no weight_map")
+    plain: set[str] = set()  # a name is looked at once, however many tensors stand in its file
     for key, name in weight_map.items():
-        if not isinstance(name, str) or not _is_plain(name):
-            message = (
-                f"{safe(key)!r} is said to stand in {safe(name)!r}, which is no plain file name"
-            )
-            raise _invalid(index, message)
+        if isinstance(name, str) and (name in plain or _is_plain(name)):
+            plain.add(name)
+            continue
+        where = f"{safe(key)!r} is said to stand in {safe(name)!r}"
+        raise _invalid(index, f"{where}, which is no plain file name")
     return weight_map
 
 
