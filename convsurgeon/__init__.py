@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from convsurgeon.version import __version__
+
 if TYPE_CHECKING:
     from convsurgeon.api.live.loading import LoadReport, load
     from convsurgeon.api.restoring import restore
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
     from convsurgeon.results import RestoreReport, SwapReport
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "ConvsurgeonError": "convsurgeon.errors",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from convsurgeon import __version__
 from convsurgeon.api.paths import side_files
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
@@ -26,6 +25,7 @@ from convsurgeon.store import (
     read_safetensors,
     same_bytes,
 )
+from convsurgeon.version import __version__
 
 Progress = Callable[[str, int, int], None]
 TOOL = f"convsurgeon {__version__}"

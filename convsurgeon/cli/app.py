@@ -55,7 +55,7 @@ for command in (scan, swap, verify, restore, explain):
 
 def _version(value: bool) -> None:
     if value:
-        from convsurgeon import __version__
+        from convsurgeon.version import __version__
 
         typer.echo(f"convsurgeon {__version__}")
         raise typer.Exit
