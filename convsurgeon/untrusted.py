@@ -1,7 +1,8 @@
-"""Text that comes from a file is data, never terminal control."""
+"""Text that comes from a file is data: never terminal control, and no path to another folder."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Cc: C0, C1 and DEL move the cursor and set titles. Cf: bidi overrides and zero-width characters
@@ -21,6 +22,12 @@ def safe(text: object) -> str:
     if raw.isascii() and raw.isprintable():
         return raw
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE_CATEGORIES else c for c in raw)
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a name from a file may become a path: no folder, no control character."""
+    # Half a surrogate pair is no name on any disk.
+    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
 
 
 def _escaped(character: str) -> str:

@@ -7,13 +7,14 @@ from os import PathLike
 from pathlib import Path
 
 from convsurgeon.api.paths import MadeFolders, side_files
-from convsurgeon.errors import ConvsurgeonError, OutputError, RecipeError
+from convsurgeon.api.work import copy_compared
+from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
-from convsurgeon.plan import METADATA_KEY, Recipe
-from convsurgeon.proof import check_restored
+from convsurgeon.plan import Recipe, recipe_of
+from convsurgeon.proof import compare
 from convsurgeon.results import RestoredFile, RestoreReport
 from convsurgeon.rewrite import Output, undone
-from convsurgeon.store import FileDraft, FolderDraft, SafetensorsFile, file_pieces, read_safetensors
+from convsurgeon.store import FileDraft, FolderDraft, SafetensorsFile, read_safetensors
 
 
 def restore(
@@ -52,7 +53,7 @@ def restore(
     with MadeFolders(target), FileDraft(target, force=force) as draft:
         with file.reader() as reader:
             draft.write(_undone(file, recipe).pieces(reader))
-        _check(draft.path, file, recipe)
+        _prove(draft.path, file)
         outcome = draft.publish()
     return RestoreReport((_row(file, target, outcome.value, recipe),))
 
@@ -70,18 +71,20 @@ def _folder(
     if not any(recipe for _, recipe in found.values()):
         raise _no_recipe(folder)
     target = _folder_target(folder) if out is None else Path(out)
+    if target.absolute().is_relative_to(folder.absolute()):
+        raise OutputError("CS072", "the output lies in the folder that is restored", where=target)
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
     with MadeFolders(target), FolderDraft(target, force=force) as draft:
         for path in side_files(folder, recursive=True):
             name = path.relative_to(folder)
             file, recipe = found.get(path, (None, None))
             if file is None or recipe is None:
-                draft.write(str(name), file_pieces(path))
+                copy_compared(draft, path, str(name))
                 continue
             place = name.with_name(recipe.original.name)
             with file.reader() as reader:
                 written = draft.write(str(place), _undone(file, recipe).pieces(reader))
-            _check(written, file, recipe)
+            _prove(written, file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
     return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
@@ -94,9 +97,8 @@ def _folder_target(folder: Path) -> Path:
 
 
 def _recipe(file: SafetensorsFile) -> Recipe | None:
-    text = file.header.metadata_map.get(METADATA_KEY)
     try:
-        return None if text is None else Recipe.from_text(text)
+        return recipe_of(file.header)
     except ConvsurgeonError as error:
         raise error.at(file.path) from None
 
@@ -108,13 +110,22 @@ def _undone(file: SafetensorsFile, recipe: Recipe) -> Output:
         raise error.at(file.path) from None
 
 
-def _check(written: Path, file: SafetensorsFile, recipe: Recipe) -> None:
+def _prove(written: Path, file: SafetensorsFile) -> None:
+    """Hold what was written against the swapped file: as `swap` proves it, the other way round.
+
+    Every byte that did not move is compared, and the recorded digests have to hold.
+    """
     # The original's header may be longer than what swap made of it.
-    wrong = check_restored(read_safetensors(written, FORMAT_MAX_HEADER), recipe)
-    if wrong:
-        message = f"the weight of {wrong[0]} was changed since the swap"
+    verdict = compare(read_safetensors(written, FORMAT_MAX_HEADER), file, function=False)
+    changed = [layer.module for layer in verdict.layers if not layer.bits.equal]
+    if changed:
+        message = f"the weight of {changed[0]} was changed since the swap"
         hint = "the original cannot be restored from this file"
         raise RecipeError("CS082", message, where=file.path, hint=hint)
+    if not verdict.equivalent:
+        message = f"the restored file is not the original: {'; '.join(verdict.complaints[:3])}"
+        hint = "nothing was published; please report this"
+        raise NotEquivalentError("CS083", message, where=file.path, hint=hint)
 
 
 def _row(file: SafetensorsFile, target: Path, outcome: str, recipe: Recipe) -> RestoredFile:

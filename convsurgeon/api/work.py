@@ -62,7 +62,9 @@ class Worker:
         with FileDraft(target, force=self.force) as draft:
             with source.reader() as reader:
                 output = swapped(source, reader, plan.rewrites, TOOL)
-                draft.write(self._watched("write", output.pieces(reader), output.size))
+                draft.write(
+                    self._watched(f"write {target.name}", output.pieces(reader), output.size)
+                )
             verdict = self._prove(source, draft.path, target.name)
             try:
                 outcome = draft.publish()
@@ -96,7 +98,7 @@ class Worker:
             done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
             for file in self._copied(path, work, recursive=recursive):
                 if file not in done:
-                    _copy(draft, file, str(file.relative_to(root)))
+                    copy_compared(draft, file, str(file.relative_to(root)))
             try:
                 outcome = draft.publish()
             except NotSyncedError as error:
@@ -117,7 +119,9 @@ class Worker:
             with source.reader() as reader:
                 output = swapped(source, reader, layers, TOOL)
                 name = str(source.path.relative_to(root).with_suffix(".safetensors"))
-                path = draft.write(name, self._watched(name, output.pieces(reader), output.size))
+                path = draft.write(
+                    name, self._watched(f"write {name}", output.pieces(reader), output.size)
+                )
             verdicts.append(self._prove(source, path, name))
         if verdicts:
             verdicts += _copied_shards(checkpoint, plan)
@@ -150,7 +154,7 @@ class Worker:
             counter(len(piece))
 
 
-def _copy(draft: FolderDraft, file: Path, name: str) -> None:
+def copy_compared(draft: FolderDraft, file: Path, name: str) -> None:
     """Copy a file that does not change, and compare: storage can lie as much as code can."""
     written = draft.write(name, file_pieces(file))
     if not same_bytes(file, written):
@@ -159,7 +163,7 @@ def _copy(draft: FolderDraft, file: Path, name: str) -> None:
 
 
 def _copied_shards(checkpoint: Checkpoint, plan: FilePlan) -> list[FileVerdict]:
-    """Return the verdicts on shards that `_copy` compares whole."""
+    """Return the verdicts on shards that `copy_compared` compares whole."""
     rewritten = {layer.file for layer in plan.rewrites}
     copied = (s for s in checkpoint.sources if s.path.name not in rewritten)
     return [FileVerdict(s.path.name, s.path.name, (), len(s.header.tensors)) for s in copied]

@@ -15,7 +15,8 @@ from __future__ import annotations
 from convsurgeon.nn.conv import FlatConv1d, FlatConv2d, FlatConv3d
 from convsurgeon.nn.gemm import GemmConv1d, GemmConv2d, GemmConv3d
 from convsurgeon.nn.linear import PatchLinear
-from convsurgeon.nn.patches import LAYOUTS, patchify
+from convsurgeon.nn.patches import patchify
+from convsurgeon.rearrangement import LAYOUTS
 
 __all__ = [
     "LAYOUTS",

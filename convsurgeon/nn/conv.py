@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from convsurgeon.nn.exact import refuse_unless_plain
-from convsurgeon.nn.patches import CHANNEL_FIRST, flatten_weight, unflatten_weight
+from convsurgeon.nn.patches import flatten_weight, unflatten_weight
+from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -55,7 +55,9 @@ def inexact(conv: _ConvNd) -> str | None:
     """Say why a geometry is not that of patches side by side; None where it is.
 
     Such a convolution has a stride equal to its kernel, no padding, one group, and no dilation
-    along any axis where the kernel is longer than 1.
+    along any axis where the kernel is longer than 1. It is the definition of `rules.patchify`, said
+    again on a module's own attributes: `GemmConv.forward` asks at every call, within a compiled
+    graph, where values like `Geometry` cannot be built. The tests hold the two against each other.
     """
     kernel = conv.kernel_size
     if conv.stride != kernel:

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from convsurgeon.nn.exact import inexact, refuse_unless_exact
-from convsurgeon.nn.patches import CHANNEL_FIRST, to_map, to_tokens
+from convsurgeon.nn.patches import to_map, to_tokens
+from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
     from torch import Tensor

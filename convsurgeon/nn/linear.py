@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from convsurgeon.nn.exact import refuse_unless_exact, refuse_unless_plain
 from convsurgeon.nn.patches import (
-    CHANNEL_FIRST,
     MAX_DIMS,
     check_layout,
     flatten_weight,
@@ -23,6 +22,7 @@ from convsurgeon.nn.patches import (
     to_tokens,
     unflatten_weight,
 )
+from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
     from torch.nn.modules.conv import _ConvNd

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from convsurgeon.rearrangement import CHANNEL_FIRST, CHANNEL_LAST, LAYOUTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-CHANNEL_FIRST = "c p1 p2"
-CHANNEL_LAST = "p1 p2 c"
-LAYOUTS = (CHANNEL_FIRST, CHANNEL_LAST)
 MAX_DIMS = 3
 # A copy goes along its target's last axis, in loops as long as the kernel's last axis. Up to this
 # length starting the loops costs more than the copy: at 2, up to ten times as much on a CPU.

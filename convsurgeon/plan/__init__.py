@@ -1,7 +1,7 @@
 """What will be done (plan) and what was done (recipe): frozen, printable values."""
 
 from convsurgeon.plan.make import Contents, Shard, make_plan
-from convsurgeon.plan.recipe import METADATA_KEY, Original, Recipe, Step, is_file_name
+from convsurgeon.plan.recipe import METADATA_KEY, Original, Recipe, Step, recipe_of
 from convsurgeon.plan.value import Failure, FilePlan, LayerPlan, Plan, Verdict
 from convsurgeon.plan.wish import Wish
 
@@ -18,6 +18,6 @@ __all__ = [
     "Step",
     "Verdict",
     "Wish",
-    "is_file_name",
     "make_plan",
+    "recipe_of",
 ]

@@ -11,7 +11,7 @@ from convsurgeon.errors import ContradictionError, RecipeError
 from convsurgeon.evidence import Speaker, Statement, weigh
 from convsurgeon.geometry import LINEAR, Refusal, conv_form
 from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan.recipe import METADATA_KEY, Recipe, Step
+from convsurgeon.plan.recipe import Step, recipe_of
 from convsurgeon.plan.value import FilePlan, LayerPlan, Verdict
 from convsurgeon.plan.wish import Wish
 from convsurgeon.rules import Layer, Rewrite, decide
@@ -28,16 +28,6 @@ class Shard:
 
     name: str
     header: Header
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """What earlier swaps did to this file.
-
-        Raises:
-            RecipeError: CS082 if it is damaged.
-        """
-        text = self.header.metadata_map.get(METADATA_KEY)
-        return None if text is None else Recipe.from_text(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +98,7 @@ def make_plan(contents: Contents, speakers: Sequence[Speaker], wish: Wish) -> Fi
 def _candidates(contents: Contents, wish: Wish) -> Iterator[_Candidate]:
     names = frozenset(name for shard in contents.shards for name in shard.header.by_name)
     for shard in contents.shards:
-        recipe = shard.recipe
+        recipe = recipe_of(shard.header)
         steps: dict[str, list[Step]] = {}
         for step in recipe.steps if recipe else ():
             steps.setdefault(step.key, []).append(step)

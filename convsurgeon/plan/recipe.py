@@ -15,8 +15,10 @@ from typing import Any, Self, TypeVar
 from convsurgeon.errors import RecipeError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import LINEAR, Geometry, conv_form
+from convsurgeon.header import Header
 from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.rearrangement import LAYOUTS, Rearrangement, between
+from convsurgeon.untrusted import is_file_name
 
 METADATA_KEY = "convsurgeon"
 SCHEMA = "convsurgeon.recipe/1"
@@ -109,11 +111,6 @@ class Step:
         return step
 
 
-def is_file_name(name: str) -> bool:
-    """Tell whether a recorded name may become a path on somebody's disk."""
-    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f]", name)
-
-
 @dataclass(frozen=True, slots=True)
 class Original:
     """What the file was before the first swap.
@@ -200,6 +197,16 @@ class Recipe:
             return cls(_is(data["tool"], str), original, steps)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecipeError("CS082", f"the recipe in the metadata is damaged: {error}") from None
+
+
+def recipe_of(header: Header) -> Recipe | None:
+    """Return the recipe in a header's metadata; None where there is none.
+
+    Raises:
+        RecipeError: CS082 if it is damaged.
+    """
+    text = header.metadata_map.get(METADATA_KEY)
+    return None if text is None else Recipe.from_text(text)
 
 
 def _is(value: object, kind: type[_T]) -> _T:

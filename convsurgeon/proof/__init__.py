@@ -5,7 +5,7 @@ cannot hide itself.
 """
 
 from convsurgeon.proof.compare import compare
-from convsurgeon.proof.recorded import check_recorded, check_restored
+from convsurgeon.proof.recorded import check_recorded
 from convsurgeon.proof.verdict import (
     Bits,
     FileVerdict,
@@ -23,6 +23,5 @@ __all__ = [
     "LayerVerdict",
     "Verdict",
     "check_recorded",
-    "check_restored",
     "compare",
 ]

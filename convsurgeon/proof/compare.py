@@ -10,10 +10,10 @@ from types import MappingProxyType
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan import METADATA_KEY, Recipe, Step
+from convsurgeon.plan import METADATA_KEY, Recipe, Step, recipe_of
 from convsurgeon.proof.bits import compare_bits
 from convsurgeon.proof.function import Stored, run_both
-from convsurgeon.proof.pairing import Pair, check_dtype, pairs, recipe_of
+from convsurgeon.proof.pairing import Pair, check_dtype, pairs
 from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
 from convsurgeon.store import CHUNK, Reader, Source
 from convsurgeon.untrusted import safe

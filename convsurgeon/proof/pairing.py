@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
-from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan import METADATA_KEY, Recipe, Step
+from convsurgeon.header import TensorInfo
+from convsurgeon.plan import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,6 @@ class Pair:
         """The new form."""
         last = self.steps[-1]
         return Side(last.target_form, last.target_shape, last.layout)
-
-
-def recipe_of(header: Header) -> Recipe | None:
-    """Return the recipe in a header's metadata.
-
-    Raises:
-        RecipeError: CS082 if it is damaged.
-    """
-    text = header.metadata_map.get(METADATA_KEY)
-    return None if text is None else Recipe.from_text(text)
 
 
 def check_dtype(tensor: TensorInfo) -> None:

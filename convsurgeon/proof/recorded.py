@@ -7,10 +7,10 @@ from math import prod
 
 from convsurgeon.dtypes import itemsize
 from convsurgeon.errors import RecipeError
-from convsurgeon.plan import Recipe
+from convsurgeon.plan import recipe_of
 from convsurgeon.proof.bits import row_blocks
 from convsurgeon.proof.order import backward
-from convsurgeon.proof.pairing import Pair, check_dtype, pairs, recipe_of
+from convsurgeon.proof.pairing import Pair, check_dtype, pairs
 from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
 from convsurgeon.store import Source
 
@@ -30,20 +30,6 @@ def check_recorded(swapped: Source) -> FileVerdict:
         raise RecipeError("CS081", message, where=swapped.path, hint=hint)
     layers = tuple(_layer(swapped, pair) for pair in pairs(recipe.steps))
     return FileVerdict("", swapped.path.name, layers, others=0)
-
-
-def check_restored(restored: Source, recipe: Recipe) -> tuple[str, ...]:
-    """Return the modules whose restored bytes do not have the digest of the original."""
-    wrong = []
-    with restored.reader() as reader:
-        for pair in pairs(recipe.steps):
-            tensor = restored.header.by_name[pair.key]
-            digest = hashlib.sha256()
-            for piece in reader.chunks(tensor.begin, tensor.end):
-                digest.update(piece)
-            if digest.hexdigest() != pair.steps[0].sha256:
-                wrong.append(pair.steps[0].module)
-    return tuple(wrong)
 
 
 def _layer(swapped: Source, pair: Pair) -> LayerVerdict:

@@ -136,7 +136,7 @@ def show_restore(console: Console, report: RestoreReport) -> None:
         there = "already there with the same bytes" if file.outcome == "same" else "written"
         rows: list[tuple[str, str | Text]] = [
             ("  restored", ", ".join(words.module(name) for name in file.layers)),
-            ("  proof", f"header and rewritten weights have the recorded SHA-256 digests, {there}"),
+            ("  proof", f"recorded SHA-256 digests hold, every other byte was compared; {there}"),
         ]
         rows += [("  note", safe(file.note))] if file.note else []
         console.print(facts(rows))

@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header, lay_out, padded_length
 from convsurgeon.header.layout import text_length
-from convsurgeon.plan import METADATA_KEY, LayerPlan, Original, Recipe, Step, is_file_name
+from convsurgeon.plan import (
+    METADATA_KEY,
+    LayerPlan,
+    Original,
+    Recipe,
+    Step,
+    recipe_of,
+)
 from convsurgeon.rewrite.output import Output
 from convsurgeon.store import PICKLE_SUFFIXES, Reader, Source
+from convsurgeon.untrusted import is_file_name
 
 
 def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Output:
@@ -43,9 +51,8 @@ def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: s
 
 def _recipe(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Recipe:
     steps = tuple(_step(source, reader, layer) for layer in layers if layer.rewrite)
-    earlier = source.header.metadata_map.get(METADATA_KEY)
-    if earlier is not None:
-        before = Recipe.from_text(earlier)
+    before = recipe_of(source.header)
+    if before is not None:
         return Recipe(tool, before.original, (*before.steps, *steps))
     return Recipe(tool, _original(source, reader.prefix()), steps)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from convsurgeon.errors import ShardError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import SafetensorsFile, opened, read_safetensors, unreadable
-from convsurgeon.untrusted import safe
+from convsurgeon.untrusted import is_file_name, safe
 
 INDEX_SUFFIX = ".safetensors.index.json"
 _MAX_INDEX = 100_000_000
@@ -60,7 +59,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise _invalid(index, "the index has no weight_map")
     plain: set[str] = set()  # a name is looked at once, however many tensors stand in its file
     for key, name in weight_map.items():
-        if isinstance(name, str) and (name in plain or _is_plain(name)):
+        if isinstance(name, str) and (name in plain or is_file_name(name)):
             plain.add(name)
             continue
         where = f"{safe(key)!r} is said to stand in {safe(name)!r}"
@@ -73,11 +72,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         raise ValueError("a key stands twice")
     return content
-
-
-def _is_plain(name: str) -> bool:
-    # Half a surrogate pair is no name on any disk.
-    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
 
 
 def _plain_file(index: Path, name: str) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
@@ -48,7 +47,7 @@ class _Draft:
     def __init__(self, target: Path, *, force: bool) -> None:
         self.target = target
         self.force = force
-        self.path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+        self.path = target.with_name(f".{target.name}.{os.urandom(4).hex()}{TEMPORARY}")
         self._fd = -1
 
     def __enter__(self) -> Self:

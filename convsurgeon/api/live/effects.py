@@ -7,7 +7,7 @@ from functools import reduce
 
 from convsurgeon.errors import ConvsurgeonError, MismatchError, RecipeError
 from convsurgeon.geometry import Geometry
-from convsurgeon.plan import METADATA_KEY, Recipe
+from convsurgeon.plan import recipe_of
 from convsurgeon.plan.recipe import Step
 from convsurgeon.rearrangement import Rearrangement, between
 from convsurgeon.store import Checkpoint, Source
@@ -59,11 +59,11 @@ def effects(checkpoint: Checkpoint) -> dict[str, Effect]:
 
 
 def _of_file(source: Source) -> dict[str, Effect]:
-    text = source.header.metadata_map.get(METADATA_KEY)
-    if text is None:
+    recipe = recipe_of(source.header)
+    if recipe is None:
         return {}
     chains: dict[str, list[Step]] = {}
-    for step in Recipe.from_text(text).steps:
+    for step in recipe.steps:
         chains.setdefault(step.key, []).append(step)
     for key, chain in chains.items():
         info = source.header.by_name.get(key)
