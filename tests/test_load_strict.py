@@ -102,7 +102,7 @@ def with_first(first: nn.Module) -> Callable[[], nn.Sequential]:
         ),
         (with_first(nn.LayerNorm((8, 12))), ("speaks of a convolution", "LayerNorm")),
         (with_first(nn.Linear(10, 8)), ("[8, 10]", "[8, 12]")),
-        (hooked, ("hooks",)),
+        (hooked, ("a hook on this Conv2d",)),
         (normed, ("0.parametrizations.weight.original0", "missing")),
     ],
 )

@@ -311,11 +311,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "helper.py").write_text("CHANNELS = 3\n")
     (tmp_path / "my-model.py").write_text(textwrap.dedent(GOOD))
-    (tmp_path / "zoo").mkdir()
-    (tmp_path / "zoo" / "model_of_zoo.py").write_text(textwrap.dedent(GOOD))
+    (tmp_path / "menagerie").mkdir()
+    (tmp_path / "menagerie" / "model_of_zoo.py").write_text(textwrap.dedent(GOOD))
     (tmp_path / "broken.py").write_text("def build(:\n")
     # Each test has its own folder, so no module of an earlier one may be found.
-    for name in ("helper", "zoo", "zoo.model_of_zoo"):
+    for name in ("helper", "menagerie", "menagerie.model_of_zoo"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -323,8 +323,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 SPECS: list[Callable[[Path], str]] = [
     lambda _: "my-model.py:build",
     lambda folder: f"{folder}/my-model.py:build",
-    lambda _: "zoo/model_of_zoo.py:build",
-    lambda _: "zoo.model_of_zoo:build",
+    lambda _: "menagerie/model_of_zoo.py:build",
+    lambda _: "menagerie.model_of_zoo:build",
 ]
 
 
@@ -365,7 +365,7 @@ def test_models_that_cannot_be_built(spec: str, words: str, folder: Path) -> Non
     assert str(folder) not in sys.path
 
 
-@pytest.mark.parametrize("spec", ["model.py", ":build", "model.py:", "timm:vit-base", ""])
+@pytest.mark.parametrize("spec", ["model.py", ":build", "model.py:", "a:vit-base", ""])
 def test_malformed_spec(spec: str) -> None:
     with pytest.raises(UsageError, match=r"file\.py:function") as caught:
         build(spec)

@@ -1,9 +1,7 @@
 """transformers: its files name and cut tensors otherwise than its models do.
 
-Since version 5 the library renames, merges and splits tensors while it loads. The tables for that
-are asked for here and applied in the order in which `from_pretrained` applies them
-(`transformers.core_model_loading.convert_and_load_state_dict_in_model`, read in 5.23): first all
-renamings, then at most one conversion, then the base model's prefix is added or taken away.
+Which key becomes which name, `convsurgeon.sources.names` asks the library; what a conversion makes
+of the tensors, and which tensors a file may lack, is asked here.
 """
 
 from __future__ import annotations
@@ -12,13 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from convsurgeon.errors import MismatchError
+from convsurgeon.sources.names import Renamed, renamed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Conversion = Callable[[dict[str, "Tensor"]], dict[str, "Tensor"]]
-_Member = tuple[str, str, str]
 
 
 def conversions(
@@ -34,26 +31,14 @@ def conversions(
     Raises:
         MismatchError: CS084 where the library is older than its conversion tables.
     """
-    core, table = _tables(model)
-    renamings = [entry for entry in table if isinstance(entry, core.WeightRenaming)]
-    converters = [entry for entry in table if isinstance(entry, core.WeightConverter)]
-    by_pattern = {p: entry for entry in converters for p in entry.source_patterns}
-    known = dict.fromkeys(names, True)
-    prefix = model.base_model_prefix
-    merged: dict[str, list[_Member]] = {}
-    # Some renamings wait for a key that stands earlier in this order.
-    for key, taken in sorted(given.items(), key=lambda item: core.dot_natural_key(item[1])):
-        name, pattern = core.rename_source_key(taken, renamings, converters, prefix, known)
-        if name not in known and taken in known:
-            # The key is the model's name already, and a renaming meant for others caught it.
-            name, pattern = core.rename_source_key(taken, [], [], prefix, known)
-        if pattern is None or name not in known:
-            yield (key,), name, None
+    merged: dict[str, list[Renamed]] = {}
+    for one in renamed(model, given, names):
+        if one.pattern is None:
+            yield (one.key,), one.name, None
         else:
-            merged.setdefault(name, []).append((key, taken, pattern))
+            merged.setdefault(one.name, []).append(one)
     for name, members in merged.items():
-        converter = by_pattern[members[0][2]]
-        yield tuple(m[0] for m in members), name, _conversion(model, converter, name, members)
+        yield tuple(one.key for one in members), name, _conversion(model, name, members)
 
 
 def ignored(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -76,22 +61,12 @@ _COMPUTED = (
 )
 
 
-def _tables(model: Any) -> tuple[Any, list[Any]]:
-    try:
-        from transformers import core_model_loading
-        from transformers.conversion_mapping import get_model_conversion_mapping
-    except ImportError:
-        message = "this transformers cannot say how its files name tensors"
-        raise MismatchError("CS084", message, hint="install transformers 5 or newer") from None
-    return core_model_loading, get_model_conversion_mapping(model)
-
-
-def _conversion(model: Any, converter: Any, name: str, members: list[_Member]) -> Conversion:
+def _conversion(model: Any, name: str, members: list[Renamed]) -> Conversion:
     def convert(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         # A converter keeps what it collects, and one entry of the table serves every layer.
-        mine = deepcopy(converter)
-        for key, taken, pattern in members:
-            mine.add_tensor(name, taken, pattern, tensors[key])
+        mine = deepcopy(members[0].converter)
+        for one in members:
+            mine.add_tensor(name, one.taken, one.pattern, tensors[one.key])
         found = mine.convert(name, model=model, config=model.config)
         return {n: v[0] if isinstance(v, list) else v for n, v in found.items()}
 

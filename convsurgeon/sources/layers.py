@@ -47,11 +47,8 @@ def _look_at(nn: Any, module: Any) -> Found | None:
     if isinstance(weight, nn.parameter.UninitializedParameter):
         return Found(form, None, refusal=Refusal("CS007", f"a {kind} without a shape yet"))
     shape = tuple(weight.shape)
-    if not exact:
-        text = f"a {kind}, which may compute something else than a torch layer"
-        return Found(form, shape, refusal=Refusal("CS007", text))
-    if {"forward", "_conv_forward"} & vars(module).keys():
-        text = f"the forward of this {kind} was replaced"
+    text = _doubt(module, exact=exact)
+    if text:
         return Found(form, shape, refusal=Refusal("CS007", text))
     return Found(form, shape) if form == LINEAR else _conv(module, form, shape)
 
@@ -67,6 +64,25 @@ def _form(nn: Any, module: Any) -> tuple[str | None, bool]:
             if isinstance(module, layer):
                 return f"{form}{axes}d", type(module) is layer
     return None, False
+
+
+def _doubt(module: Any, *, exact: bool) -> str:
+    """Say why a layer may compute something else than torch's own; empty where it does not."""
+    kind = type(module).__name__
+    if not exact:
+        return f"a {kind}, which may compute something else than a torch layer"
+    if {"forward", "_conv_forward"} & vars(module).keys():
+        return f"the forward of this {kind} was replaced"
+    if _hooked(module):
+        return f"a hook on this {kind} may change what goes in or comes out"
+    return ""
+
+
+def _hooked(module: Any) -> bool:
+    """Tell whether code that is not torch's own runs before or after the forward."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]  # noqa: SLF001
+    owners = [getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks]
+    return any(owner.partition(".")[0] != "torch" for owner in owners)
 
 
 def _stranger(nn: Any, module: Any, weight: Any) -> Found | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Self
 
 from convsurgeon.errors import ContradictionError, ModelError
 from convsurgeon.evidence import Level, Statement
-from convsurgeon.geometry import Refusal
+from convsurgeon.geometry import LINEAR, Refusal
 from convsurgeon.sources.layers import examine
+from convsurgeon.sources.names import Renamed
 
+Naming = Callable[[Sequence[str], Collection[str]], Mapping[str, Renamed]]
+"""Keys of a file, names of the model -> what each key is to the model."""
+
+_NO_NAMES = "the file has none of the model's names"
 _MATRIX = 2
 _WRAPPERS = (
     "module.",
@@ -54,7 +59,9 @@ class ModelSpeaker:
         names: every name of the model's state dict.
         drop: a prefix that the file has and the model has not.
         add: a prefix that the model has and the file has not.
-        note: why the model says nothing about the file; empty otherwise.
+        note: why the model says nothing about the file, or about a part of it; empty otherwise.
+        naming: how the model's library names what it saves; None where files have its names.
+        keys: of the file, with what the library takes each for; None where there is no naming.
     """
 
     source: str
@@ -63,6 +70,8 @@ class ModelSpeaker:
     drop: str = ""
     add: str = ""
     note: str = ""
+    naming: Naming | None = field(default=None, repr=False)
+    keys: Mapping[str, Renamed] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, model: Any, source: str) -> Self:
@@ -91,6 +100,8 @@ class ModelSpeaker:
         stand before all names of the file, or of the model, if nothing else differs.
         """
         given = frozenset(names)
+        if self.naming:
+            return self._named(self.naming, sorted(given))
         if given & self.names:
             return replace(self, drop="", add="", note="")
         for prefix in _WRAPPERS:
@@ -98,7 +109,7 @@ class ModelSpeaker:
                 return replace(self, drop=prefix, add="", note="")
             if _differ_by(prefix, self.names, given):
                 return replace(self, drop="", add=prefix, note="")
-        return replace(self, note=f"{self.source}: the file has none of the model's names")
+        return replace(self, note=f"{self.source}: {_NO_NAMES}")
 
     def about(self, key: str, shape: tuple[int, ...]) -> Statement | None:
         """Return what the model says about the weight under `key`.
@@ -106,7 +117,7 @@ class ModelSpeaker:
         Raises:
             ContradictionError: CS061 where the model's weight has another shape.
         """
-        name = key if key in self.names else self.add + key.removeprefix(self.drop)
+        name = self._name(key)
         for part in _PARTS:
             if name != part and not name.endswith(f".{part}"):
                 continue
@@ -116,6 +127,38 @@ class ModelSpeaker:
                 _check_shape(layer, key, shape, self.source)
                 return layer.statement
         return None
+
+    def _name(self, key: str) -> str:
+        if self.keys is None:
+            return key if key in self.names else self.add + key.removeprefix(self.drop)
+        meant = self.keys.get(key)
+        # What a conversion reshapes, stacks or splits is another tensor than the model's weight.
+        return "" if meant is None or meant.pattern else meant.name
+
+    def _named(self, naming: Naming, given: Sequence[str]) -> Self:
+        """Ask the library, with each wrapper's prefix that all keys have taken away in turn."""
+        prefixes = [p for p in _WRAPPERS if given and all(key.startswith(p) for key in given)]
+        found = []
+        for prefix in ("", *prefixes):
+            meant = naming([key.removeprefix(prefix) for key in given], self.names)
+            hits = sum(one.name in self.names for one in meant.values())
+            found.append((hits, {prefix + key: one for key, one in meant.items()}))
+        hits, keys = max(found, key=lambda pair: pair[0])
+        note = self._converted(keys) if hits else f"{self.source}: {_NO_NAMES}"
+        return replace(self, keys=keys, drop="", add="", note=note)
+
+    def _converted(self, keys: Mapping[str, Renamed]) -> str:
+        turned = {
+            key: one.name for key, one in keys.items() if one.pattern and _is_weight(one.name)
+        }
+        layers = {
+            key: self.layers.get(name.removesuffix(".weight")) for key, name in turned.items()
+        }
+        convs = sorted(k for k, layer in layers.items() if layer and layer.statement.form != LINEAR)
+        if not convs:
+            return ""
+        more = f" and {len(convs) - 1} more" if convs[1:] else ""
+        return f"{self.source} says nothing of what is converted on loading: {convs[0]}{more}"
 
 
 def need_torch() -> Any:
@@ -134,19 +177,23 @@ def need_torch() -> Any:
 
 
 def _untie(layers: dict[str, Layer], names: set[str]) -> None:
-    """Refuse layers that share one parameter and are not alike."""
+    """Refuse layers that share one parameter and are not alike; say it of those that are."""
     modules = {name: name.removesuffix("weight").removesuffix(".") for name in names}
     known = {name: layers.get(module) for name, module in modules.items() if _is_weight(name)}
     kinds = {layer and (layer.statement.form, layer.statement.geometry) for layer in known.values()}
-    if len(names) == len(known) and len(kinds) == 1:
-        return
+    alike = len(names) == len(known) and len(kinds) == 1
     for name, layer in known.items():
         # An embedding or a subclass keeps its own reason.
-        if layer is None or layer.statement.refusal:
+        if layer is None or layer.statement.refusal or len(names) == 1:
             continue
         others = ", ".join(sorted(names - {name}))
-        refusal = Refusal("CS016", f"the same tensor is {others}, of another kind of layer")
-        layers[modules[name]] = replace(layer, statement=replace(layer.statement, refusal=refusal))
+        told = layer.statement
+        if alike:
+            told = replace(told, source=f"{told.source}; one tensor with {others}")
+        else:
+            text = f"the same tensor is {others}, of another kind of layer"
+            told = replace(told, refusal=Refusal("CS016", text))
+        layers[modules[name]] = replace(layer, statement=told)
 
 
 def _is_weight(name: str) -> bool:
@@ -169,4 +216,5 @@ def _check_shape(layer: Layer, key: str, shape: tuple[int, ...], source: str) ->
     if one_matrix and shape[0] == expected[0] and prod(shape) == prod(expected):
         return  # another tool flattened it, or the reverse: the plan lists it as undecided
     text = f"{source} has a weight {list(expected)}, the file {list(shape)}"
-    raise ContradictionError("CS061", text, where=key)
+    hint = "build the model as it was when the file was written"
+    raise ContradictionError("CS061", text, where=key, hint=hint)
