@@ -33,11 +33,13 @@ class Statement:
 
     Attributes:
         level: its strength.
-        source: where it comes from, as the report shows it.
+        source: where it comes from, as the report shows it after its level (see `in_words`).
         form: what the weight is stored for.
         geometry: None where the source says the form only (a Linear has no kernel).
         refusal: a reason against every rewrite that the source knows (a subclass, a parametrised
             weight), whatever the geometry.
+        details: further lines about where it comes from, such as the architectures that an
+            inference rests on; `scan --explain` shows them, the ordinary report does not.
     """
 
     level: Level
@@ -45,6 +47,24 @@ class Statement:
     form: str
     geometry: Geometry | None = None
     refusal: Refusal | None = None
+    details: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The source as the subject of a sentence; an inference is called one."""
+        inferred = self.level is Level.FINGERPRINT
+        return f"an inference from {self.source}" if inferred else self.source
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an inference that came to nothing: such a layer has no evidence."""
+        return self.level is Level.FINGERPRINT and self.empty
+
+    @property
+    def empty(self) -> bool:
+        """Whether it only says that there is a convolution, as its rank does."""
+        nothing = self.geometry is None and self.refusal is None
+        return nothing and self.level <= Level.CONFIG and self.form != LINEAR
 
     def says(self) -> str:
         """Return the statement in a few words."""
@@ -60,6 +80,8 @@ class Statement:
 
     def contradicts(self, other: Statement) -> bool:
         """Tell whether both cannot be true."""
+        if self.empty or other.empty:
+            return False
         if self.form != other.form:
             return True
         if self.refusal or other.refusal:
@@ -108,21 +130,91 @@ def weigh(module: str, statements: Iterable[Statement]) -> Weighed:
         return Weighed(None)
     best = ranked[0]
     warnings = []
-    for place, one in enumerate(ranked):
-        for other in ranked[place + 1 :]:
-            if not one.contradicts(other):
-                continue
-            text = f"{one.source} says {one.says()}, {other.source} says {other.says()}"
-            if _fatal(one, other):
-                hint = "find out which is right, and leave the other away"
-                message = f"evidence disagrees: {text}"
-                raise ContradictionError("CS060", message, where=module, hint=hint)
-            warnings.append(f"{module}: {text}; the first is used")
+    for place, other in enumerate(ranked):
+        opponents = [one for one in ranked[:place] if one.contradicts(other)]
+        if not opponents:
+            continue
+        fatal = next((one for one in opponents if _fatal(one, other)), None)
+        one = fatal or opponents[0]  # one warning for each that is overruled
+        text = f"{one.named} says {one.says()}, {other.named} says {other.says()}"
+        if fatal:
+            hint = "find out which is right, and leave the other away"
+            message = f"evidence disagrees: {text}"
+            raise ContradictionError("CS060", message, where=module, hint=hint)
+        warnings.append(f"{module}: {text}; the first is used")
     inferred = best.level is Level.FINGERPRINT
-    refusing = next((s for s in ranked if s.refusal and (inferred or _is_stated(s))), None)
-    knowing = next((s for s in ranked if s.geometry is not None), None)
+    # An inference counts only where no statement exists, not even one that cannot tell.
+    heard = [s for s in ranked if inferred or _is_stated(s)]
+    refusing = next((s for s in heard if s.refusal), None)
+    knowing = next((s for s in heard if s.geometry is not None), None)
     agreed = [s for s in (refusing, knowing) if s and not s.contradicts(best)]
     return Weighed(agreed[0] if agreed else best, tuple(warnings))
+
+
+def in_words(level: str, source: str) -> str:
+    """Say where a geometry comes from; most sources say their level by themselves.
+
+    What was inferred is always called so: no report may make a fact of it.
+    """
+    if level == Level.FINGERPRINT.label:
+        return f"inferred from {source}"
+    by_itself = (f"{level}: ", f"{level}.json: ")
+    return source if source.startswith(by_itself) else f"{level}, {source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A statement that was weighed, and what came of it.
+
+    Attributes:
+        statement: as its source made it.
+        part: why it decided, or why it did not.
+    """
+
+    statement: Statement
+    part: str
+
+
+_NOTHING = "comes to nothing"
+
+
+def hearing(statements: Iterable[Statement], chosen: Statement | None) -> tuple[Heard, ...]:
+    """Return what was weighed, the strongest first, with the part that each played.
+
+    Args:
+        statements: what `weigh` was given.
+        chosen: what it chose; None where nobody said anything.
+    """
+    if chosen is None:
+        return ()
+    ranked = sorted(statements, key=lambda s: -s.level)
+    first = ranked.index(chosen)
+    return tuple(
+        Heard(said, _part_of_chosen(chosen) if place == first else _part(said, chosen))
+        for place, said in enumerate(ranked)
+    )
+
+
+def _part_of_chosen(chosen: Statement) -> str:
+    if chosen.empty:
+        return _NOTHING
+    if chosen.geometry is None and not chosen.refusal:
+        return "decides the form; nobody gives the geometry"
+    return "decides"
+
+
+def _part(said: Statement, chosen: Statement) -> str:
+    if said.empty:
+        return _NOTHING
+    if said.contradicts(chosen):
+        return "overruled" if _is_stated(said) else "overruled: an inference never vetoes"
+    if chosen.refusal and not said.refusal:
+        return "agrees, but does not know the obstacle"
+    if said.geometry is None and not said.refusal:
+        return "agrees, but does not give the geometry"
+    if said.refusal and not chosen.refusal:
+        return "overruled: an inference never vetoes"
+    return "agrees"
 
 
 def _is_stated(statement: Statement) -> bool:

@@ -67,7 +67,7 @@ def test_verify(model: Path) -> None:
     swapped = model.with_name("model.linear.safetensors")
     code, verdict = document("verify", model, swapped)
     assert code == 0
-    assert set(verdict) == {"schema", "equivalent", "scope", "files"}
+    assert set(verdict) == {"schema", "equivalent", "scope", "files", "notes"}
     assert verdict["schema"] == "convsurgeon.verify/1"
     assert (verdict["equivalent"], verdict["scope"]) == (True, "file")
     (layer,) = verdict["files"][0]["layers"]

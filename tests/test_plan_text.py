@@ -8,7 +8,7 @@ from convsurgeon.header import pack
 from convsurgeon.plan import Contents, Failure, Plan, Shard, Wish, make_plan
 
 EXPECTED = r"""model.safetensors: 3 tensors
-  a\x1b[2J: conv2d [4, 3, 2, 2] F32 -> linear [4, 12] (p1 p2 c), eligible: stride equals kernel [user: me\x1b[1m]
+  a\x1b[2J: conv2d [4, 3, 2, 2] F32 -> linear [4, 12] (p1 p2 c), eligible: stride equals kernel [user, me\x1b[1m]
   b: conv2d [4, 3, 7, 7] F16, undecided: no evidence of its stride
   w: conv1d [4, 3, 2] F32, refused: weight_v is no weight: the layer computes its weight from it
 bad\x07: there is no such file"""

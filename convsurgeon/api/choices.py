@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self, TypedDict, cast
 
 from convsurgeon.errors import UsageError
 from convsurgeon.evidence import Level
@@ -13,6 +13,9 @@ from convsurgeon.plan import Wish
 from convsurgeon.rearrangement import CHANNEL_FIRST
 from convsurgeon.sources.user import UserSpeaker
 from convsurgeon.store import ReadOptions
+
+if TYPE_CHECKING:
+    from convsurgeon.sources.settings import Settings
 
 
 class Choices(TypedDict, total=False):
@@ -27,12 +30,16 @@ class Choices(TypedDict, total=False):
         geometry: statements like `"proj=k16,s16,p0,d1,g1"`.
         input_shape: statements like `"classifier.0=512x7x7"`, for `to="conv"`.
         method: `"kernel"` (default) or `"1x1"`, for `to="conv"`.
-        model: code that builds the model: `"model.py:build"` or `"package.module:function"`.
+        model: what builds the model: `"timm:NAME"`, `"torchvision:NAME"`, `"transformers:PATH"`,
+            `"diffusers:PATH"`, `"FILE.pt2"`, `"model.py:build"` or `"package.module:function"`.
+        evidence: `"model"` builds the model from the config.json beside each checkpoint, with the
+            library that wrote it.
         require_evidence: weakest level to act on: `"user"`, `"model"`, `"config"`, `"recipe"`,
             `"fingerprint"` (default).
         key: which dictionary of a PyTorch file that holds several.
         max_header_bytes: largest header to accept.
         recursive: whether folders are searched below their first level.
+        settings: what the command line read from a configuration file; a function reads none.
     """
 
     to: str
@@ -44,10 +51,17 @@ class Choices(TypedDict, total=False):
     input_shape: Sequence[str]
     method: str
     model: str | None
+    evidence: str | None
     require_evidence: str
     key: str | None
     max_header_bytes: int
     recursive: bool
+    settings: Settings | None
+
+
+# Key of a configuration file -> keyword, where the names differ.
+_KEYWORDS = {"layer": "layers"}
+_MODELS = {"model", "evidence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +71,50 @@ class Request:
     Attributes:
         wish: what is to become of the layers.
         user: the user's own evidence.
-        model: code that builds the model; None without.
+        model: what builds the model; None without.
+        evidence: `"model"` where the config beside each checkpoint is to build it; None without.
         read: how files are read.
+        settings: the configuration file that took part; None without.
     """
 
     wish: Wish
     user: UserSpeaker
     model: str | None
+    evidence: str | None
     read: ReadOptions
+    settings: Settings | None = None
 
     @classmethod
     def of(cls, choices: Choices) -> Self:
-        """Check the keywords.
+        """Check the keywords, and what a configuration file sets where they leave it open.
+
+        Statements about layers add up: where several match a layer the last one counts, and those
+        of the call come last. Every other keyword of the call replaces the file's key.
 
         Raises:
-            UsageError: CS090, naming the option.
+            UsageError: CS090, naming the option, or the file and its key; CS093.
         """
+        settings = choices.get("settings")
+        if settings is None:
+            return cls._of(choices)
+        open_keys = _left_open(choices, settings)
+        set_there = {_keyword(key): settings.values[key] for key in open_keys}
+        try:
+            request = cls._of(cast("Choices", {**set_there, **choices}))
+        except UsageError as error:
+            key = error.where.removeprefix("--")
+            if key in open_keys:
+                error.where = f"{settings.path}: {key}"
+            raise
+        geometries = (*settings.geometries, *request.user.geometries)
+        # Unlike an option, a file may hold them although this call makes no convolutions.
+        of_file = settings.inputs if request.wish.to == "conv" else ()
+        inputs = (*of_file, *request.user.inputs)
+        user = replace(request.user, geometries=geometries, inputs=inputs)
+        return replace(request, user=user, settings=settings)
+
+    @classmethod
+    def _of(cls, choices: Choices) -> Self:
         to = choices.get("to", "linear")
         inputs = tuple(choices.get("input_shape", ()))
         method = choices.get("method", "kernel")
@@ -94,7 +136,40 @@ class Request:
             limit=_limit(choices.get("max_header_bytes", DEFAULT_MAX_HEADER)),
             recursive=choices.get("recursive", False),
         )
-        return cls(wish, user, choices.get("model"), read)
+        return cls(wish, user, choices.get("model"), _evidence(choices), read)
+
+
+def _keyword(key: str) -> str:
+    return _KEYWORDS.get(key, key.replace("-", "_"))
+
+
+def _left_open(choices: Choices, settings: Settings) -> list[str]:
+    """Return the keys of the file that count, since the call says nothing about them.
+
+    Raises:
+        UsageError: CS093 where one of them names code and nobody named the file.
+    """
+    given = set(choices)
+    if given & _MODELS:
+        given |= _MODELS  # two ways to a model, of which a call takes one
+    keys = [key for key in settings.values if _keyword(key) not in given]
+    # Whoever enters a folder has not agreed to run what lies there: `model` is code.
+    if settings.found and "model" in keys:
+        text = "a configuration that was found by a search may not name code to run"
+        where = f"{settings.path}: model"
+        hint = f"if you trust it: --config {settings.path}; otherwise --no-config"
+        raise UsageError("CS093", text, where=where, hint=hint)
+    return keys
+
+
+def _evidence(choices: Choices) -> str | None:
+    evidence = choices.get("evidence")
+    if evidence not in {None, "model"}:
+        raise UsageError("CS090", f"{evidence!r} is not 'model'", where="--evidence")
+    if evidence and choices.get("model"):
+        text = "--model names a model, --evidence model has it built from config.json"
+        raise UsageError("CS090", text, where="--evidence", hint="leave one of them away")
+    return evidence
 
 
 def _level(name: str) -> Level:

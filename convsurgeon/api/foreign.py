@@ -45,7 +45,8 @@ def assumed_steps(planner: Planner, before: Checkpoint, source: Source, after: S
 
 def _steps(name: str, layer: LayerPlan | None) -> tuple[Step, ...]:
     if layer is None or layer.rewrite is None or layer.geometry is None or layer.evidence is None:
-        reason = f": {layer.reason}" if layer else ""
+        why = f"{layer.code} {layer.reason}" if layer and layer.code else layer and layer.reason
+        reason = f": {why}" if why else ""
         message = f"{name} has another form, no recipe says how it came, and no evidence does"
         hint = layer.hint if layer else ""
         raise RecipeError("CS081", message + reason, hint=hint and f"add {hint}")

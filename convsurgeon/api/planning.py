@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsurgeon.api.choices import Request
 from convsurgeon.errors import ConvsurgeonError
-from convsurgeon.evidence import Speaker
-from convsurgeon.plan import Contents, Failure, FilePlan, Shard, Wish, make_plan
+from convsurgeon.evidence import Level, Speaker
+from convsurgeon.plan import Contents, Failure, FilePlan, Shard, Wish, make_plan, recipe_of
+from convsurgeon.sources.catalogue.fingerprint import FingerprintSpeaker
+from convsurgeon.sources.catalogue.outline import Tensor
 from convsurgeon.store import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     from convsurgeon.sources.model import ModelSpeaker
+
+
+# Why a source says nothing about a layer, where it is not there at all.
+_SILENT = {
+    Level.MODEL: "neither --model nor --evidence model was given",
+    Level.CONFIG: "there is no config.json beside the file",
+    Level.RECIPE: "no recipe in the file states it",
+    Level.FINGERPRINT: "no known architecture has these tensors",
+}
 
 
 class Planner:
@@ -23,6 +35,7 @@ class Planner:
         self.request = request
         # Built before anything is read: a wrong SPEC concerns the call, not its files.
         self._model = None if request.model is None else _built(request.model)
+        self._beside: tuple[Path, ModelSpeaker] | None = None
 
     def read(self, path: Path) -> tuple[Checkpoint, FilePlan]:
         """Read the headers of a checkpoint and decide about every layer.
@@ -44,30 +57,59 @@ class Planner:
 
     def _plan(self, checkpoint: Checkpoint, wish: Wish) -> FilePlan:
         names = [name for source in checkpoint.sources for name in source.header.by_name]
-        others, notes = self._others(checkpoint.path, names)
+        others, notes, silent = self._others(checkpoint.path, names)
+        others.append(FingerprintSpeaker(lambda: _tensors(checkpoint)))
         speakers = self.request.user.beside(others)
+        notes += [self.request.settings.note] if self.request.settings else []
         notes += [f"{option} matches no module" for option in self.request.user.unused(names)]
         dropped = sorted({name for source in checkpoint.sources for name in source.dropped})
         notes += [f"not carried over: {', '.join(dropped)}"] if dropped else []
         shards = tuple(Shard(source.path.name, source.header) for source in checkpoint.sources)
-        contents = Contents(str(checkpoint.path), shards, checkpoint.size, tuple(notes))
+        why = {Level.USER: self.request.user.silence, **_SILENT, **silent}
+        reasons = tuple((level.label, text) for level, text in why.items())
+        contents = Contents(str(checkpoint.path), shards, checkpoint.size, tuple(notes), reasons)
         return make_plan(contents, speakers, wish)
 
-    def _others(self, path: Path, names: list[str]) -> tuple[list[Speaker], list[str]]:
+    def _others(
+        self, path: Path, names: list[str]
+    ) -> tuple[list[Speaker], list[str], dict[Level, str]]:
         speakers: list[Speaker] = []
         notes: list[str] = []
-        if self._model is not None:
-            model = self._model.for_names(names)
+        silent: dict[Level, str] = {}
+        config = path.parent / "config.json"
+        built = self._model if self.request.evidence is None else self._built_beside(config)
+        if built is not None:
+            model = built.for_names(names)
             speakers.append(model)
             notes += [model.note] if model.note else []
-        config = path.parent / "config.json"
+            silent[Level.MODEL] = model.note or f"{model.source} has no such layer"
         if config.is_file():
             from convsurgeon.sources.config import ConfigSpeaker
 
             speaker = ConfigSpeaker.read(config)
             speakers.append(speaker)
             notes += [speaker.note] if speaker.note else []
-        return speakers, notes
+            silent[Level.CONFIG] = speaker.note or f"{speaker.name} states nothing about it"
+        return speakers, notes, silent
+
+    def _built_beside(self, config: Path) -> ModelSpeaker:
+        """Build the model of a folder's own config, once for the files of the folder in a row."""
+        from convsurgeon.sources.build import build_beside
+
+        if self._beside is None or self._beside[0] != config:
+            self._beside = config, build_beside(config)
+        return self._beside[1]
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[Tensor]:
+    """Return every tensor in the shape that it had before any swap."""
+    for source in checkpoint.sources:
+        recipe = recipe_of(source.header)
+        before: dict[str, tuple[int, ...]] = {}
+        for step in recipe.steps if recipe else ():
+            before.setdefault(step.key, step.source_shape)
+        for tensor in source.header.tensors:
+            yield Tensor(tensor.name, tensor.dtype, before.get(tensor.name, tensor.shape))
 
 
 def _built(spec: str) -> ModelSpeaker:

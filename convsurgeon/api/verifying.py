@@ -47,15 +47,17 @@ def verify(
     """
     choices["to"] = "conv"  # allows every option; the direction is seen from each weight
     planner = Planner(Request.of(choices))
+    settings = planner.request.settings
+    notes = (settings.note,) if settings else ()
     first = _read(Path(original), planner)
     if swapped is None:
-        return Verdict(tuple(v for checkpoint in first for v in _alone(checkpoint)))
+        return Verdict(tuple(v for checkpoint in first for v in _alone(checkpoint)), notes)
     second = _read(Path(swapped), planner)
     if len(first) != len(second):
         message = f"{len(first)} checkpoints against {len(second)}"
         raise UnreadableError("CS046", message, where=f"{original}, {swapped}")
     couples = zip(first, second, strict=True)
-    return Verdict(tuple(v for a, b in couples for v in _both(planner, a, b, function)))
+    return Verdict(tuple(v for a, b in couples for v in _both(planner, a, b, function)), notes)
 
 
 def _read(path: Path, planner: Planner) -> list[Checkpoint]:

@@ -10,22 +10,42 @@ import typer
 
 if TYPE_CHECKING:
     from convsurgeon.api.choices import Choices
+    from convsurgeon.sources.settings import Settings
 
 # Parameter of a command -> keyword of the public functions, where the names differ.
 _KEYWORDS = {"layer": "layers"}
-_LISTS = ("layer", "exclude", "geometry", "input_shape")
 
 
-def choices(parameters: Mapping[str, Any]) -> Choices:
-    """Return the parsed parameters of a command that belong to `Choices`."""
+def choices(context: typer.Context) -> Choices:
+    """Return the options that were given and belong to `Choices`, with the configuration file.
+
+    Raises:
+        UsageError: CS090 where `--config` and `--no-config` are both there; CS092.
+    """
     from convsurgeon.api.choices import Choices
 
     found: dict[str, Any] = {}
-    for name, value in parameters.items():
+    for name, value in context.params.items():
         keyword = _KEYWORDS.get(name, name)
-        if keyword in Choices.__annotations__:
-            found[keyword] = () if value is None and name in _LISTS else value
+        source = context.get_parameter_source(name)
+        # Defaults are those of the public functions; what was left open, a file may set.
+        if keyword in Choices.__annotations__ and source is not None and source.name != "DEFAULT":
+            found[keyword] = value
+    found["settings"] = _settings(context.params)
     return cast("Choices", found)
+
+
+def _settings(parameters: Mapping[str, Any]) -> Settings | None:
+    from convsurgeon.errors import UsageError
+    from convsurgeon.sources.settings import find_settings, settings_of
+
+    named: str | None = parameters["config"]  # typer makes a path of it for the command only
+    if named is not None and parameters["no_config"]:
+        raise UsageError("CS090", "it excludes --no-config", where="--config")
+    if parameters["no_config"]:
+        return None
+    settings = find_settings(Path.cwd()) if named is None else settings_of(Path(named))
+    return settings and settings.for_options(parameters)
 
 
 _EVIDENCE = "Evidence"
@@ -91,9 +111,19 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Code that builds the model: file.py:function or package.module:function.",
+        help="The model: timm:NAME, torchvision:NAME, transformers:PATH, diffusers:PATH, FILE.pt2, "
+        "file.py:function or package.module:function.",
         rich_help_panel=_EVIDENCE,
         metavar="SPEC",
+    ),
+]
+Evidence = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        help="model: build it from config.json, with the library that wrote that.",
+        rich_help_panel=_EVIDENCE,
+        metavar="model",
     ),
 ]
 Require = Annotated[
@@ -104,6 +134,19 @@ Require = Annotated[
         rich_help_panel=_EVIDENCE,
         metavar="LEVEL",
     ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="The configuration file, instead of the first one found.",
+        rich_help_panel=_FILES,
+        metavar="FILE",
+        show_default="searched from the working folder upwards",
+    ),
+]
+NoConfig = Annotated[
+    bool, typer.Option("--no-config", help="Use no configuration file.", rich_help_panel=_FILES)
 ]
 Key = Annotated[
     str | None,

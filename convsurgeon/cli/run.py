@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from convsurgeon.results import Report
 
 INTERRUPTED = 130
+_READABLE = 2000
+"""Layers in a JSON document that is still indented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def _present(show: Show, report: Report) -> None:
         for failure in getattr(report, "errors", ()):
             _say(failure.message)
     if show.as_json:
-        sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+        sys.stdout.write(_encoded(report.to_json()) + "\n")
     elif not show.quiet:
         from rich.console import Console
 
@@ -128,6 +130,12 @@ def _present(show: Show, report: Report) -> None:
 
         _make_encodable()
         print_report(Console(highlight=False), report)
+
+
+def _encoded(document: dict[str, Any]) -> str:
+    layers = sum(len(file.get("layers", ())) for file in document.get("files", ()))
+    # For people, unless there is more than anybody reads: indenting takes as long as the scan.
+    return json.dumps(document, indent=2 if layers <= _READABLE else None)
 
 
 def _make_encodable() -> None:

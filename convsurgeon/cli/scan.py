@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,17 @@ from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
     from convsurgeon.plan import Plan
+
+
+Explain = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--explain",
+        help="Show all that was weighed about the layers that match GLOB.",
+        rich_help_panel="Evidence",
+        metavar="GLOB",
+    ),
+]
 
 
 def scan(
@@ -27,7 +38,11 @@ def scan(
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,
+    evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
+    explain: Explain = None,
+    config: o.Config = None,
+    no_config: o.NoConfig = False,
     key: o.Key = None,
     max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
     recursive: o.Recursive = False,
@@ -41,7 +56,7 @@ def scan(
     def work() -> Plan:
         from convsurgeon.api.scanning import scan as api_scan
 
-        return api_scan(paths, **o.choices(ctx.params))
+        return api_scan(paths, explain=explain or (), **o.choices(ctx))
 
     show = Show("convsurgeon.scan/1", as_json, quiet, report)
     run(show, work, lambda p: p.exit_code(strict=strict))

@@ -46,7 +46,10 @@ def swap(
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,
+    evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
+    config: o.Config = None,
+    no_config: o.NoConfig = False,
     key: o.Key = None,
     max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
     recursive: o.Recursive = False,
@@ -65,7 +68,7 @@ def swap(
 
         with progress(quiet=quiet) as bar:
             call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
-            return call(progress=bar, **o.choices(ctx.params))
+            return call(progress=bar, **o.choices(ctx))
 
     show = Show("convsurgeon.swap/1", as_json, quiet, report)
     run(show, work, lambda r: r.exit_code(strict=strict))

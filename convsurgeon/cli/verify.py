@@ -31,7 +31,10 @@ def verify(
     method: o.Method = "kernel",
     layer: o.Layers = None,
     model: o.Model = None,
+    evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
+    config: o.Config = None,
+    no_config: o.NoConfig = False,
     key: o.Key = None,
     max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
     as_json: o.Json = False,
@@ -43,7 +46,7 @@ def verify(
     def work() -> Verdict:
         from convsurgeon.api.verifying import verify as api_verify
 
-        return api_verify(original, swapped, function=not bits, **o.choices(ctx.params))
+        return api_verify(original, swapped, function=not bits, **o.choices(ctx))
 
     show = Show("convsurgeon.verify/1", as_json, quiet, report)
     run(show, work, lambda verdict: 0 if verdict.equivalent else 1)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from convsurgeon.errors import ContradictionError, RecipeError
-from convsurgeon.evidence import Speaker, Statement, weigh
+from convsurgeon.evidence import Level, Speaker, Statement, hearing, in_words, weigh
 from convsurgeon.geometry import LINEAR, Refusal, conv_form
 from convsurgeon.header import Header, TensorInfo
 from convsurgeon.plan.recipe import Step, recipe_of
+from convsurgeon.plan.undecided import undecided
 from convsurgeon.plan.value import FilePlan, LayerPlan, Verdict
 from convsurgeon.plan.wish import Wish
 from convsurgeon.rules import Layer, Rewrite, decide
-from convsurgeon.stored import PARAMETRISED, Stored, obstacle
+from convsurgeon.stored import Stored, Surroundings, obstacle, stands_for_weight
 from convsurgeon.tree import module_of, natural
 
 _MATRIX = 2
@@ -39,12 +38,14 @@ class Contents:
         shards: one for a single file.
         bytes: of all files together.
         notes: what the reader of the files wants the user to know.
+        silent: why the source of a level says nothing about a layer, where it does not.
     """
 
     path: str
     shards: tuple[Shard, ...]
     bytes: int
     notes: tuple[str, ...] = ()
+    silent: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class _Candidate:
     tensor: TensorInfo
     shard: Shard
     history: tuple[Step, ...]
-    names: frozenset[str]
+    around: Surroundings
 
     @property
     def module(self) -> str:
@@ -92,11 +93,15 @@ def make_plan(contents: Contents, speakers: Sequence[Speaker], wish: Wish) -> Fi
     first, *others = (shard.header.metadata_map for shard in contents.shards)
     common = {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
     tensors = sum(len(shard.header.tensors) for shard in contents.shards)
-    return FilePlan(contents.path, tensors, contents.bytes, common, tuple(layers), tuple(notes))
+    found = FilePlan(contents.path, tensors, contents.bytes, common, tuple(layers), tuple(notes))
+    return replace(found, silent=contents.silent) if wish.explain else found
 
 
 def _candidates(contents: Contents, wish: Wish) -> Iterator[_Candidate]:
-    names = frozenset(name for shard in contents.shards for name in shard.header.by_name)
+    headers = [shard.header for shard in contents.shards]
+    shapes = {tensor.name: tensor.shape for header in headers for tensor in header.tensors}
+    formats = frozenset(header.metadata_map.get("format", "").lower() for header in headers)
+    around = Surroundings(shapes, formats)
     for shard in contents.shards:
         recipe = recipe_of(shard.header)
         steps: dict[str, list[Step]] = {}
@@ -108,7 +113,7 @@ def _candidates(contents: Contents, wish: Wish) -> Iterator[_Candidate]:
                 text = f"its recipe made it {list(history[-1].target_shape)}, it is"
                 raise RecipeError("CS082", f"{text} {list(tensor.shape)}", where=tensor.name)
             if history or _looks_like_a_layer(tensor, wish):
-                yield _Candidate(tensor, shard, history, names)
+                yield _Candidate(tensor, shard, history, around)
 
 
 def _looks_like_a_layer(tensor: TensorInfo, wish: Wish) -> bool:
@@ -116,16 +121,17 @@ def _looks_like_a_layer(tensor: TensorInfo, wish: Wish) -> bool:
     rank = len(tensor.shape)
     if last == "weight":
         return rank in _CONV_RANKS or (wish.to == "conv" and rank == _MATRIX)
-    return rank in _CONV_RANKS and last in PARAMETRISED
+    return rank in _CONV_RANKS and stands_for_weight(tensor.name)
 
 
 def _judge(
     candidate: _Candidate, speakers: Sequence[Speaker], wish: Wish
 ) -> tuple[LayerPlan, tuple[str, ...]]:
     tensor, shard = candidate.tensor, candidate.shard
-    said = [speaker.about(tensor.name, candidate.original_shape) for speaker in speakers]
+    answers = (speaker.about(tensor.name, candidate.original_shape) for speaker in speakers)
+    said = [answer for answer in answers if answer]
     said += [step.statement() for step in candidate.history[:1]]
-    weighed = weigh(candidate.module, filter(None, said))
+    weighed = weigh(candidate.module, said)
     statement = weighed.statement
     if statement:
         _check_fit(candidate, statement)
@@ -136,14 +142,21 @@ def _judge(
         form=_form(candidate, statement),
         weight_shape=tensor.shape,
         dtype=tensor.dtype,
-        bias=_sibling(tensor.name, "bias") in candidate.names,
+        bias=_sibling(tensor.name, "bias") in candidate.around.shapes,
         geometry=statement.geometry if statement else None,
-        evidence=(statement.level.label, statement.source) if statement else None,
+        evidence=_evidence(statement),
         verdict=Verdict.UNDECIDED,
         code=None,
         reason="",
+        heard=hearing(said, statement) if wish.explains(candidate.module, tensor.name) else None,
     )
     return _with_verdict(plan, candidate, statement, wish), weighed.warnings
+
+
+def _evidence(statement: Statement | None) -> tuple[str, str] | None:
+    if statement is None or statement.failed:
+        return None
+    return statement.level.label, statement.source
 
 
 def _form(candidate: _Candidate, statement: Statement | None) -> str:
@@ -165,22 +178,25 @@ def _check_fit(candidate: _Candidate, statement: Statement) -> None:
     axes = not statement.form.startswith("conv") or statement.form.endswith(f"{geometry.ndim}d")
     if geometry.kernel == shape[2:] and axes:
         return
-    text = f"{statement.source} says {statement.says()}, the weight is {list(shape)}"
+    text = f"{statement.named} says {statement.says()}, the weight is {list(shape)}"
     hint = "correct the evidence: the file's shape is what is stored"
+    if geometry.kernel == shape[1:-1]:
+        hint = "it looks channel-last, [out, *kernel, in]: convsurgeon explain CS009"
     raise ContradictionError("CS061", text, where=candidate.module, hint=hint)
 
 
 def _with_verdict(
     plan: LayerPlan, candidate: _Candidate, statement: Statement | None, wish: Wish
 ) -> LayerPlan:
-    stored = Stored(plan.key, plan.dtype, candidate.names, candidate.shard.header.metadata_map)
-    refusal = obstacle(stored) or (statement.refusal if statement else None)
+    stored = Stored(plan.key, plan.dtype, plan.weight_shape, plan.form, candidate.around)
+    # A source that knows the very class gives a better reason than what stands beside the weight.
+    refusal = (statement.refusal if statement else None) or obstacle(stored)
     if refusal:
         return _refused(plan, refusal)
     if done := _already(plan, candidate, statement, wish):
         return replace(plan, verdict=Verdict.ALREADY, reason=done)
     if not statement or not statement.geometry or _reshaped_by_others(candidate, statement):
-        return _undecided(plan, statement)
+        return undecided(plan, statement)
     layout = candidate.history[-1].layout if candidate.history else wish.layout
     layer = Layer(plan.form, plan.weight_shape, statement.geometry, layout)
     verdict = decide(wish.to, layer)
@@ -188,7 +204,10 @@ def _with_verdict(
         nothing = Refusal("CS015", f"no rule makes a {wish.to} layer of a {plan.form}")
         return _refused(plan, verdict or nothing)
     if statement.level < wish.require:
-        text = f"evidence is {statement.level.label}, --require-evidence asks {wish.require.label}"
+        inferred = statement.level is Level.FINGERPRINT
+        level = statement.level.label
+        evidence = in_words(level, statement.source) if inferred else f"evidence is {level}"
+        text = f"{evidence}, --require-evidence asks {wish.require.label}"
         return _refused(plan, Refusal("CS017", text))
     left_out = wish.left_out(plan.module, statement.geometry.window)
     reason = f"{verdict.why}; {left_out}" if left_out else verdict.why
@@ -215,19 +234,3 @@ def _reshaped_by_others(candidate: _Candidate, statement: Statement) -> bool:
 
 def _refused(plan: LayerPlan, refusal: Refusal) -> LayerPlan:
     return replace(plan, verdict=Verdict.REFUSED, code=refusal.code, reason=refusal.reason)
-
-
-def _undecided(plan: LayerPlan, statement: Statement | None) -> LayerPlan:
-    name = glob.escape(plan.module)
-    if plan.form != LINEAR:
-        sizes = "x".join(map(str, plan.weight_shape[2:]))
-        hint = f"--geometry {shlex.quote(f'{name}=k{sizes},s{sizes},p0,d1,g1')}"
-        reason = "the stride is unknown" if statement else "no evidence of its stride"
-        return replace(plan, reason=reason, hint=hint)
-    hint = f"--input-shape {shlex.quote(f'{name}=CxHxW')}"
-    if statement is None:
-        return replace(plan, reason="no evidence that it is a Linear", hint=hint)
-    if statement.form != LINEAR:
-        text = f"{statement.source} says {statement.form}, but the weight is a matrix"
-        return replace(plan, reason=text, hint=hint)
-    return replace(plan, reason="the shape of its input is unknown", hint=hint)

@@ -64,9 +64,11 @@ class Step:
         return between(self.source_shape, self.target_shape, self.layout)
 
     def statement(self) -> Statement:
-        """Return the step as evidence of level `recipe` about the weight before it."""
-        source = f"recipe: {self.evidence[0]}, {self.evidence[1]}"
-        return Statement(Level.RECIPE, source, self.source_form, self.geometry)
+        """Return the step as evidence about the weight before it; a record proves no inference."""
+        level, source = self.evidence
+        weak = level == Level.FINGERPRINT.label
+        said = (Level.FINGERPRINT, source) if weak else (Level.RECIPE, f"recipe: {level}, {source}")
+        return Statement(*said, self.source_form, self.geometry)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `steps`."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from convsurgeon.evidence import Heard, in_words
 from convsurgeon.geometry import Geometry
+from convsurgeon.plan.heard import heard_from_json, heard_to_json
 from convsurgeon.rearrangement import between
 from convsurgeon.rules import Rewrite
 from convsurgeon.untrusted import safe
@@ -43,6 +45,7 @@ class LayerPlan:
         reason: one clause.
         rewrite: what a run carries out; None where it leaves the layer alone.
         hint: the option that would decide an undecided layer, ready to paste.
+        heard: all that was weighed, the strongest first; None unless it is to be explained.
     """
 
     module: str
@@ -59,6 +62,7 @@ class LayerPlan:
     reason: str
     rewrite: Rewrite | None = None
     hint: str = ""
+    heard: tuple[Heard, ...] | None = None
 
     def __str__(self) -> str:
         """Return the layer in one line: what it is, what becomes of it, and why."""
@@ -66,12 +70,13 @@ class LayerPlan:
         if self.rewrite:
             text += f" -> {self.rewrite.to} {list(self.rewrite.weight_shape)}"
             text += f" ({self.rewrite.layout})"
-        evidence = f" [{self.evidence[0]}: {self.evidence[1]}]" if self.evidence else ""
+        evidence = f" [{in_words(*self.evidence)}]" if self.evidence else ""
         return safe(f"{text}, {self.verdict}: {self.reason}{evidence}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands in the reports."""
         evidence = self.evidence and dict(zip(("level", "source"), self.evidence, strict=True))
+        heard = {} if self.heard is None else {"heard": [heard_to_json(one) for one in self.heard]}
         return {
             "module": self.module,
             "key": self.key,
@@ -87,12 +92,14 @@ class LayerPlan:
             "reason": self.reason,
             "rewrite": self.rewrite and rewrite_to_json(self.rewrite),
             "hint": self.hint,
+            **heard,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         shape, evidence = tuple(data["weight_shape"]), data["evidence"]
+        heard = data.get("heard")
         values = {
             **data,
             "weight_shape": shape,
@@ -100,6 +107,7 @@ class LayerPlan:
             "evidence": evidence and (evidence["level"], evidence["source"]),
             "verdict": Verdict(data["verdict"]),
             "rewrite": data["rewrite"] and rewrite_from_json(data["rewrite"], shape),
+            "heard": None if heard is None else tuple(map(heard_from_json, heard)),
         }
         return cls(**values)
 
@@ -133,6 +141,8 @@ class FilePlan:
         metadata: of the only file, or what all shards have in common.
         layers: every candidate, in natural order of the names.
         notes: what the user should know although it stopped nothing.
+        silent: for each level of evidence why its source says nothing about a layer, if it does
+            not; empty unless layers are to be explained.
     """
 
     path: str
@@ -141,6 +151,7 @@ class FilePlan:
     metadata: dict[str, str]
     layers: tuple[LayerPlan, ...]
     notes: tuple[str, ...] = ()
+    silent: tuple[tuple[str, str], ...] = ()
 
     @property
     def rewrites(self) -> tuple[LayerPlan, ...]:
@@ -166,13 +177,15 @@ class FilePlan:
             "metadata": self.metadata,
             "layers": [layer.to_json() for layer in self.layers],
             "notes": list(self.notes),
+            **({"silent": dict(self.silent)} if self.silent else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         layers = tuple(LayerPlan.from_json(layer) for layer in data["layers"])
-        return cls(**{**data, "layers": layers, "notes": tuple(data["notes"])})
+        silent = tuple(data.get("silent", {}).items())
+        return cls(**{**data, "layers": layers, "notes": tuple(data["notes"]), "silent": silent})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Wish:
         exclude: glob patterns of modules to leave alone.
         only: `patchify` (kernel above 1) or `pointwise` (kernel 1); None means both.
         require: the weakest evidence to act on.
+        explain: names or glob patterns of the layers of which a plan holds all that was weighed.
 
     Raises:
         UsageError: CS090 for an unknown value.
@@ -35,6 +36,7 @@ class Wish:
     exclude: tuple[str, ...] = ()
     only: str | None = None
     require: Level = Level.FINGERPRINT
+    explain: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values that come as text."""
@@ -52,3 +54,8 @@ class Wish:
             return "left out by --exclude"
         kind = "pointwise" if kernel_positions == 1 else "patchify"
         return f"left out by --only {self.only}" if self.only not in (None, kind) else None
+
+    def explains(self, module: str, key: str) -> bool:
+        """Tell whether a layer is to be explained; a pattern may name the module or its weight."""
+        names = (module, key)
+        return any(n == p or fnmatchcase(n, p) for p in self.explain for n in names)

@@ -179,9 +179,15 @@ class FileVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a call. It must be looked at: `bool()` of it is an error on purpose."""
+    """The verdict on a call. It must be looked at: `bool()` of it is an error on purpose.
+
+    Attributes:
+        files: one per pair of files.
+        notes: what the user should know although it decides nothing.
+    """
 
     files: tuple[FileVerdict, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def equivalent(self) -> bool:
@@ -208,4 +214,5 @@ class Verdict:
             "equivalent": self.equivalent,
             "scope": self.scope,
             "files": [file.to_json() for file in self.files],
+            "notes": list(self.notes),
         }

@@ -50,7 +50,7 @@ def grouped(layers: Iterable[LayerPlan]) -> tuple[Group, ...]:
     for layer in layers:
         rewrite = layer.rewrite and (layer.rewrite.rule, layer.rewrite.weight_shape)
         form = (layer.form, layer.weight_shape, layer.dtype, layer.geometry, layer.evidence)
-        outcome = (layer.verdict, layer.code, layer.reason, rewrite)
+        outcome = (layer.verdict, layer.code, layer.reason, rewrite, layer.heard)
         # No number in the hint may differ either, or it could not be pasted for all.
         groups.setdefault((pattern(layer.key), *form, *outcome), []).append(layer)
     return tuple(Group(tuple(members)) for members in groups.values())

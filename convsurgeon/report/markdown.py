@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from convsurgeon.plan import FilePlan, LayerPlan, Plan
 from convsurgeon.proof import LayerVerdict, Verdict
 from convsurgeon.report import words
+from convsurgeon.report.account import rule, way_to_change, weighed
 from convsurgeon.results import RestoreReport, SwapReport
 from convsurgeon.untrusted import safe
 
@@ -25,6 +26,7 @@ def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
         for verdict in value.files:
             yield from _proofs(verdict.layers)
             yield from (f"- {_cell(difference)}" for difference in verdict.differences)
+        yield from (f"- note: {_cell(note)}" for note in value.notes)
         return
     if isinstance(value, RestoreReport):
         yield from (f"- {_cell(file.path)} → {_cell(file.output)}" for file in value.files)
@@ -45,9 +47,19 @@ def _plan(file: FilePlan) -> Iterator[str]:
     yield f"{tensors}, {words.size(file.bytes)}"
     yield ""
     yield from _table(_COLUMNS, (_layer(layer) for layer in file.layers))
+    yield from (line for layer in file.layers for line in _account(layer, file))
     if file.notes:
         yield from (f"- note: {_cell(note)}" for note in file.notes)
         yield ""  # a table right below a list would be a part of it
+
+
+def _account(layer: LayerPlan, file: FilePlan) -> Iterator[str]:
+    if layer.heard is None:
+        return
+    last = [("rule", rule(layer)), ("to change", way_to_change(layer))]
+    yield f"All that was weighed about {_cell(words.module(layer.module))}:"
+    yield ""
+    yield from _table(("", "evidence"), iter([*weighed(layer, file.silent), *last]))
 
 
 def _layer(layer: LayerPlan) -> tuple[str, ...]:
@@ -61,19 +73,20 @@ def _layer(layer: LayerPlan) -> tuple[str, ...]:
         f"{shape} → {words.shape(rewrite.weight_shape)}" if rewrite else shape,
         layer.dtype,
         words.movement(rewrite) if rewrite else "",
-        ": ".join(layer.evidence) if layer.evidence else "none",
+        words.evidence(*layer.evidence) if layer.evidence else "none",
         " ".join(verdict.split()),
     )
 
 
 def _proofs(layers: tuple[LayerVerdict, ...]) -> Iterator[str]:
-    yield from _table(("layer", "bits", "function", "floats"), map(_proof, layers))
+    yield from _table(("layer", "given", "bits", "function", "floats"), map(_proof, layers))
 
 
 def _proof(layer: LayerVerdict) -> tuple[str, ...]:
     bits, function, floats = layer.bits, layer.function, layer.floats
     return (
         words.module(layer.module),
+        words.given(layer),
         f"{bits.elements} of {bits.elements}" if bits.equal else bits.note,
         f"{words.figure(function.difference)} (bound {words.figure(function.bound)})"
         if function

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from convsurgeon.plan import FilePlan, Plan, Verdict
 from convsurgeon.report import words
+from convsurgeon.report.facts import Facts
 from convsurgeon.report.groups import Group, grouped
 from convsurgeon.tree import compact, grow
 from convsurgeon.untrusted import safe
@@ -62,18 +62,6 @@ def _with_leaves(label: Text, groups: Sequence[Group], leaf: Leaf) -> Renderable
     return Stack(label, *(leaf(group) for group in groups))
 
 
-def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
-    """Return a grid of labels and values; long values fold under themselves."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, value in rows:
-        # Never a str: rich would read markup in it.
-        text = value if isinstance(value, Text) else Text(value, overflow="fold")
-        grid.add_row(Text(label), text)
-    return grid
-
-
 def change(group: Group) -> Text:
     """Return a layer's form, and the one that it gets."""
     layer = group.first
@@ -104,18 +92,23 @@ def evidence(group: Group) -> str:
 def scan_leaf(group: Group) -> RenderableType:
     """Return what `scan` says about a group."""
     layer = group.first
-    verdict = Text(layer.verdict.value, STYLES[layer.verdict], overflow="fold")
-    reason = f"{layer.code} {layer.reason}" if layer.code else layer.reason
-    verdict.append(f"   {safe(reason)}", "default")
     rows: list[tuple[str, str | Text]] = [
         ("layer", change(group)),
         ("weight", shapes(group)),
         ("evidence", evidence(group)),
-        ("verdict", verdict),
+        ("verdict", verdict_of(group)),
     ]
     if layer.hint:
         rows.append(("decide", Text(safe(layer.hint), "magenta", overflow="fold")))
-    return facts(rows)
+    return Facts(rows)
+
+
+def verdict_of(group: Group) -> Text:
+    """Return the verdict with its code and reason."""
+    layer = group.first
+    verdict = Text(layer.verdict.value, STYLES[layer.verdict], overflow="fold")
+    reason = f"{layer.code} {layer.reason}" if layer.code else layer.reason
+    return verdict.append(f"   {safe(reason)}", "default")
 
 
 def totals(file: FilePlan) -> str:

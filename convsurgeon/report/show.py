@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def show(console: Console, report: Report) -> None:
     """Print a report; each view is imported when it is needed, since `scan` has to start fast."""
     if isinstance(report, Plan):
-        from convsurgeon.report.plans import show_plan
-
-        show_plan(console, report)
+        _show_plan(console, report)
         return
     from convsurgeon.report.swaps import show_restore, show_swap
     from convsurgeon.report.verdicts import show_verdict
@@ -29,3 +27,14 @@ def show(console: Console, report: Report) -> None:
         show_restore(console, report)
     else:
         show_verdict(console, report)
+
+
+def _show_plan(console: Console, plan: Plan) -> None:
+    if any(file.silent for file in plan.files):
+        from convsurgeon.report.explained import show_explained
+
+        show_explained(console, plan)
+        return
+    from convsurgeon.report.plans import show_plan
+
+    show_plan(console, plan)

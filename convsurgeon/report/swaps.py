@@ -13,12 +13,12 @@ from rich.text import Text
 from convsurgeon.plan import LayerPlan, Verdict
 from convsurgeon.proof import LayerVerdict
 from convsurgeon.report import words
+from convsurgeon.report.facts import Facts
 from convsurgeon.report.groups import Group, grouped
 from convsurgeon.report.plans import (
     change,
     errors,
     evidence,
-    facts,
     file_tree,
     notes,
     shapes,
@@ -62,7 +62,7 @@ def _leaf(group: Group, verdicts: Sequence[LayerVerdict], others: int) -> Render
         ("weight", shapes(group)),
         ("evidence", evidence(group)),
     ]
-    return facts([*rows, *proof_rows(verdicts, others)])
+    return Facts([*rows, *proof_rows(verdicts, others)])
 
 
 def _left_alone(layers: Sequence[LayerPlan]) -> RenderableType:
@@ -77,6 +77,9 @@ def _left_alone(layers: Sequence[LayerPlan]) -> RenderableType:
         text = safe(why if why.startswith(verdict) else f"{verdict}: {why}")
         lines.append(Padding(name, (0, 0, 0, 4)))
         lines.append(Padding(Text(text, overflow="fold"), (0, 0, 0, 6)))
+        if layer.evidence:
+            source = Text(f"evidence: {evidence(group)}", "dim", overflow="fold")
+            lines.append(Padding(source, (0, 0, 0, 6)))
         if layer.hint:
             hint = Text(safe(layer.hint), "magenta", overflow="fold")
             lines.append(Padding(hint, (0, 0, 0, 6)))
@@ -113,7 +116,7 @@ def _outcome(console: Console, file: SwappedFile) -> None:
         ("  load", f'convsurgeon.load(model, "{safe(whole)}")'),
         ("  undo", f"convsurgeon restore {safe(shlex.quote(whole))}"),
     ]
-    console.print(facts(rows))
+    console.print(Facts(rows))
 
 
 def _summary(report: SwapReport) -> str:
@@ -139,4 +142,4 @@ def show_restore(console: Console, report: RestoreReport) -> None:
             ("  proof", f"recorded SHA-256 digests hold, every other byte was compared; {there}"),
         ]
         rows += [("  note", safe(file.note))] if file.note else []
-        console.print(facts(rows))
+        console.print(Facts(rows))

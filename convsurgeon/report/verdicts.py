@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from convsurgeon.geometry import LINEAR, times
 from convsurgeon.proof import FileVerdict, LayerVerdict, Verdict
 from convsurgeon.report import words
+from convsurgeon.report.facts import Facts
 from convsurgeon.report.groups import alike
-from convsurgeon.report.plans import facts
+from convsurgeon.report.plans import notes
 from convsurgeon.report.proofs import Rows, proof_rows
 from convsurgeon.untrusted import safe
 
@@ -21,6 +21,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     """Print what verification found."""
     for file in verdict.files:
         _file(console, file)
+    notes(console, verdict.notes)
     layers = sum(len(file.layers) for file in verdict.files)
     scope = "" if verdict.scope == "file" else "; only the rewritten tensors, by recorded digests"
     if verdict.equivalent:
@@ -38,7 +39,7 @@ def _file(console: Console, file: FileVerdict) -> None:
         label = Text(words.folded(v.module for v in layers), "bold", overflow="fold")
         if len(layers) > 1:
             label.append(f"   {words.plural(len(layers), 'layer')}", "dim")
-        tree.add(label).add(facts(_rows(layers)))
+        tree.add(label).add(Facts(_rows(layers)))
     for difference in file.differences:
         tree.add(Text(f"✗ {safe(difference)}", "red", overflow="fold"))
     if file.others:
@@ -49,12 +50,9 @@ def _file(console: Console, file: FileVerdict) -> None:
 
 def _rows(layers: Sequence[LayerVerdict]) -> Rows:
     layer = layers[0]
-    geometry, level, source = layer.given
-    conv = next((form for form in layer.forms if form != LINEAR), LINEAR)
     shapes = " → ".join(words.shape(sizes) for sizes in layer.shapes)
-    text = f"kernel {times(geometry.kernel)}, stride {times(geometry.stride)}"
     rows: Rows = [
         ("layer", f"{layer.forms[0]} ⇒ {layer.forms[1]}   {shapes}"),
-        ("given", f"{conv}, {text}, patches {layer.layout}; {words.evidence(level, source)}"),
+        ("given", words.given(layer)),
     ]
     return [*rows, *proof_rows(layers, 0)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+from convsurgeon.evidence import in_words
 from convsurgeon.geometry import LINEAR, Geometry, times
 from convsurgeon.plan import LayerPlan
 from convsurgeon.rules import Rewrite
 from convsurgeon.tree import natural
 from convsurgeon.untrusted import safe
+
+if TYPE_CHECKING:
+    from convsurgeon.proof import LayerVerdict
 
 _KILO = 1000
 
@@ -76,9 +81,16 @@ def movement(rewrite: Rewrite) -> str:
 
 
 def evidence(level: str, source: str) -> str:
-    """Write where a geometry comes from; most sources say their level by themselves."""
-    shown = safe(source)
-    return shown if shown.startswith(level) else f"{level}, {shown}"
+    """Write where a geometry comes from; see `in_words`."""
+    return safe(in_words(level, source))
+
+
+def given(layer: LayerVerdict) -> str:
+    """Write under which geometry a verdict holds, and where that comes from."""
+    geometry, level, source = layer.given
+    conv = next((form for form in layer.forms if form != LINEAR), LINEAR)
+    text = f"{conv}, kernel {times(geometry.kernel)}, stride {times(geometry.stride)}"
+    return f"{text}, patches {layer.layout}; {evidence(level, source)}"
 
 
 def module(name: str) -> str:

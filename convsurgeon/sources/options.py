@@ -11,8 +11,8 @@ from convsurgeon.geometry import Geometry, parse_sizes
 
 _MAX_AXES = 3
 _FIELDS = {"k": "kernel", "s": "stride", "p": "padding", "d": "dilation", "g": "groups"}
-_GEOMETRY_FORM = "--geometry 'GLOB=k16,s16,p0,d1,g1', k2x14x14 where axes differ"
-_INPUT_FORM = "--input-shape 'GLOB=512x7x7': channels, then one to three sizes"
+_GEOMETRY_FORM = "'GLOB=k16,s16,p0,d1,g1', k2x14x14 where axes differ"
+_INPUT_FORM = "'GLOB=512x7x7': channels, then one to three sizes"
 _METHODS = {"kernel": 0, "1": 1, "1x1": 2, "1x1x1": 3}
 
 
@@ -21,7 +21,7 @@ class GeometryOption:
     """One `--geometry`. Each size has one number, or one per axis.
 
     Attributes:
-        source: the option as typed.
+        source: the option as typed, or the configuration file with its key.
         pattern: glob of module names.
         kernel: None means the weight's.
         stride: None leaves the layer undecided.
@@ -39,27 +39,31 @@ class GeometryOption:
     groups: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, origin: str = "--geometry") -> Self:
         """Read `GLOB=k16,s16,p0,d1,g1`; one field is enough.
+
+        Args:
+            text: what was written.
+            origin: where it was written.
 
         Raises:
             UsageError: CS090 for anything else.
         """
         pattern, equals, value = text.rpartition("=")
         if not equals:
-            _malformed("--geometry", text, "has no '='", _GEOMETRY_FORM)
+            _malformed(origin, text, "has no '='", _GEOMETRY_FORM)
         fields: dict[str, tuple[int, ...]] = {}
         for part in value.split(","):
             name = _FIELDS.get(part[:1])
             if name is None or name in fields:
                 why = f"{part!r} is no new one of k, s, p, d, g with its size"
-                _malformed("--geometry", text, why, _GEOMETRY_FORM)
-            fields[name] = _sizes(part, text)
+                _malformed(origin, text, why, _GEOMETRY_FORM)
+            fields[name] = _sizes(part, text, origin)
         groups = fields.get("groups", (1,))
         if len(groups) != 1:
-            _malformed("--geometry", text, "groups are one number", _GEOMETRY_FORM)
+            _malformed(origin, text, "groups are one number", _GEOMETRY_FORM)
         return cls(
-            _typed("--geometry", text),
+            _typed(origin, text),
             pattern,
             fields.get("kernel"),
             fields.get("stride"),
@@ -93,7 +97,7 @@ class InputShapeOption:
     """One `--input-shape`: what is flattened in front of a Linear.
 
     Attributes:
-        source: the option as typed.
+        source: the option as typed, or the configuration file with its key.
         pattern: glob of module names.
         sizes: channels, then one to three spatial sizes.
     """
@@ -103,22 +107,26 @@ class InputShapeOption:
     sizes: tuple[int, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, origin: str = "--input-shape") -> Self:
         """Read `GLOB=512x7x7`.
+
+        Args:
+            text: what was written.
+            origin: where it was written.
 
         Raises:
             UsageError: CS090 for anything else.
         """
         pattern, equals, value = text.rpartition("=")
         if not equals:
-            _malformed("--input-shape", text, "has no '='", _INPUT_FORM)
+            _malformed(origin, text, "has no '='", _INPUT_FORM)
         try:
             sizes = parse_sizes(value)
         except ValueError as error:
-            _malformed("--input-shape", text, str(error), _INPUT_FORM)
+            _malformed(origin, text, str(error), _INPUT_FORM)
         if not 1 <= len(sizes) - 1 <= _MAX_AXES or min(sizes) < 1:
-            _malformed("--input-shape", text, f"{value!r} is no such shape", _INPUT_FORM)
-        return cls(_typed("--input-shape", text), pattern, sizes)
+            _malformed(origin, text, f"{value!r} is no such shape", _INPUT_FORM)
+        return cls(_typed(origin, text), pattern, sizes)
 
     def matches(self, module: str) -> bool:
         """Tell whether the option is about the module."""
@@ -141,15 +149,15 @@ def _wide(size: tuple[int, ...], axes: int) -> tuple[int, ...]:
     return size * axes if len(size) == 1 else size
 
 
-def _sizes(part: str, text: str) -> tuple[int, ...]:
+def _sizes(part: str, text: str, origin: str) -> tuple[int, ...]:
     try:
         sizes = parse_sizes(part[1:])
     except ValueError as error:
-        _malformed("--geometry", text, str(error), _GEOMETRY_FORM)
+        _malformed(origin, text, str(error), _GEOMETRY_FORM)
     low = 0 if part[0] == "p" else 1
     if len(sizes) > _MAX_AXES or min(sizes) < low:
         why = f"{part!r} is out of range: one to three axes, each at least {low}"
-        _malformed("--geometry", text, why, _GEOMETRY_FORM)
+        _malformed(origin, text, why, _GEOMETRY_FORM)
     return sizes
 
 

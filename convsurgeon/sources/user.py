@@ -1,4 +1,4 @@
-"""What the user states on the command line: `--geometry`, `--input-shape`, `--method`."""
+"""What the user states: `--geometry`, `--input-shape`, `--method`, and a configuration file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class UserSpeaker:
     """The user's own statements. Where several options match a module, the last one counts.
 
     Attributes:
-        geometries: one per `--geometry`.
-        inputs: one per `--input-shape`.
+        geometries: one per `--geometry`, those of a configuration file first.
+        inputs: one per `--input-shape`, likewise.
         method: axes of the kernel of one position that `--method 1x1` asks for; 0 without it.
         layers: the patterns of `--layer`.
     """
@@ -103,7 +103,15 @@ class UserSpeaker:
         """Return the options, as typed, whose pattern matches no module of these keys."""
         modules = {module_of(key) for key in keys}
         options: tuple[GeometryOption | InputShapeOption, ...] = (*self.geometries, *self.inputs)
-        return tuple(o.source for o in options if not any(map(o.matches, modules)))
+        # A configuration file speaks about other checkpoints of the project too.
+        typed = (o for o in options if o.source.startswith("--"))
+        return tuple(o.source for o in typed if not any(map(o.matches, modules)))
+
+    @property
+    def silence(self) -> str:
+        """Why it says nothing about a layer."""
+        given = self.geometries or self.inputs
+        return "no statement names it" if given else "no --geometry and no --input-shape was given"
 
     def beside(self, others: Sequence[Speaker]) -> tuple[Speaker, ...]:
         """Return this speaker and the others as `make_plan` should hear them.
