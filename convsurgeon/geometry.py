@@ -78,6 +78,8 @@ class Geometry:
 
     def effective(self) -> Geometry:
         """Return it with dilation 1 where the kernel is 1, where dilation means nothing."""
+        if all(d == 1 for d in self.dilation):
+            return self  # nearly every layer: a copy of each would be a tenth of a scan
         pairs = zip(self.kernel, self.dilation, strict=True)
         return replace(self, dilation=tuple(1 if k == 1 else d for k, d in pairs))
 

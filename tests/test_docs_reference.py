@@ -20,6 +20,9 @@ from convsurgeon.cli import app
 from convsurgeon.codes import codes
 from convsurgeon.header import header_length, parse
 from convsurgeon.plan import METADATA_KEY
+from convsurgeon.sources.catalogue import table as packed
+from convsurgeon.sources.expressions import Lookup
+from convsurgeon.sources.expressions import fields as named_in
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -60,7 +63,8 @@ def test_the_generated_pages_are_current() -> None:
 def test_a_stale_page_is_seen(tmp_path: Path) -> None:
     copy = tmp_path / "tools" / "reference.py"
     copy.parent.mkdir()
-    shutil.copy(GENERATOR, copy)
+    for script in (GENERATOR, GENERATOR.with_name("architectures.py")):
+        shutil.copy(script, copy.parent)
     shutil.copytree(REFERENCE, tmp_path / "docs" / "reference")
     with (tmp_path / "docs" / "reference" / "codes.md").open("a", encoding="utf-8") as page:
         page.write("one line too many\n")
@@ -96,6 +100,61 @@ def test_every_code_has_a_section(code: str) -> None:
 @pytest.mark.parametrize("name", [n for n in cs.__all__ if n != "__version__"])
 def test_every_public_name_is_on_the_python_page(name: str) -> None:
     assert re.search(rf"\b{name}\b", page("python.md"))
+
+
+def patchifies(entry: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Tell whether a layer is eligible with a kernel above 1 in the default configuration."""
+    if "s" not in row or row["t"] or row["g"] != 1 or entry["defaults"].keys() < {*_fields(row)}:
+        return False
+    lookup = Lookup({}, entry["defaults"], "defaults")
+    index = tuple(row["i"][0]) if "i" in row else (0, 0, 0, 0)
+    kernel, stride, padding, dilation = (lookup.numbers(row[k], index, 0) for k in "kspd")
+    return kernel == stride and max(kernel) > 1 and not any(padding) and set(dilation) == {1}
+
+
+def _fields(row: Mapping[str, Any]) -> Iterator[str]:
+    return (field for sizes in "kspd" for field in named_in(row[sizes]))
+
+
+def test_every_model_type_that_patchifies_is_on_the_page() -> None:
+    content = Path(packed.__file__).with_name("catalogue.bin").read_bytes()
+    expected = {
+        key.split(":")[1]
+        for key, entry in packed.unpack(content).items()
+        if key.startswith(("transformers:", "diffusers:"))
+        and any(patchifies(entry, row) for rows in entry["slots"].values() for row in rows)
+    }
+    assert {"vit", "qwen2_vl", "SD3Transformer2DModel"} <= expected
+    listed = {*re.findall(r"^\| `([^`]+)` \|", page("architectures.md"), re.MULTILINE)}
+    assert not expected - {""} - listed
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `vit` | `embeddings.patch_embeddings.projection` | `patch_size` | = kernel | 0 | `patch_size` 16 |",
+        # Its fields are called the other way round.
+        "| `pvt` | `encoder.patch_embeddings.*.projection` | `strides[*]` | `patch_sizes[*]` | 0 |",
+        "| `audio-spectrogram-transformer` | `embeddings.patch_embeddings.projection` | `patch_size` | `frequency_stride × time_stride` | 0 |",
+        "| `segformer` | `encoder.block.*.*.attention.self.sr` | `sr_ratios[*1]` | = kernel | 0 |",
+        "| `convnext` | `stages.*.downsampling_layer.*` | 2 | = kernel | 0 |",
+    ],
+)
+def test_a_row_says_where_sizes_come_from(row: str) -> None:
+    assert f"\n{row}" in page("architectures.md")
+
+
+@pytest.mark.parametrize("start", ["| `vitpose", "| `segformer` | `encoder.patch_embeddings"])
+def test_what_no_config_makes_eligible_is_not_listed(start: str) -> None:
+    assert start not in page("architectures.md")
+
+
+def test_no_figure_of_accuracy_is_typed_by_hand() -> None:
+    text = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    mark = r"<!-- (?:census|census bare|changed|changed bare|unseen|end) -->\n"
+    parts = re.split(mark, text)
+    assert len(parts) == 2 * 5 + 1
+    assert not re.findall(r"\d ?%|\d,\d{3}", "".join(parts[::2]))
 
 
 def test_every_file_with_long_tests_is_on_their_page() -> None:
@@ -156,7 +215,7 @@ def swapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with a swapped checkpoint, and a bare one that nothing is known about."""
     folder = tmp_path_factory.mktemp("reference")
     cs.swap(SAMPLES / "jit_digits", folder / "jit")
-    shutil.copy(SAMPLES / "vit_digits" / "model.safetensors", folder / "bare.safetensors")
+    shutil.copy(SAMPLES / "jit_digits" / "model.safetensors", folder / "bare.safetensors")
     return folder
 
 
@@ -167,6 +226,16 @@ def plans(folder: Path, *, command: str, more: tuple[str, ...] = ()) -> list[Any
 
 def test_scan_documents_are_as_the_table_says(swapped: Path) -> None:
     check(plans(swapped, command="scan"), table("Scan"))
+
+
+def test_scans_that_explain_are_as_the_tables_say(swapped: Path) -> None:
+    shape = ("--to", "conv", "--input-shape", "classifier.3=7x7x7")
+    lenet = [run("scan", str(SAMPLES / "lenet_digits"), *shape, "--explain", "classifier.3")]
+    more = ("--explain", "*")
+    documents = plans(swapped, command="scan", more=more) + lenet
+    statement = ("--geometry", "*=d1")  # a form without a geometry
+    documents.append(run("scan", str(swapped / "bare.safetensors"), *statement, *more))
+    check(documents, {**table("Scan"), **table("Explain")})
 
 
 def test_swap_documents_are_as_the_tables_say(swapped: Path) -> None:

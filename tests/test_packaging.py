@@ -81,7 +81,7 @@ def test_the_wheel_holds_exactly_the_package(wheel: list[str]) -> None:
     expected = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "convsurgeon").rglob("*")
-        if path.is_file() and path.suffix in (".py", ".toml", ".typed")
+        if path.is_file() and path.suffix in (".py", ".toml", ".typed", ".bin")
     }
     inside = {name for name in wheel if ".dist-info/" not in name}
 

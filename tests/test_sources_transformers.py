@@ -58,12 +58,6 @@ ROWS: list[tuple[str, str, dict[str, Any], int]] = [
     ("SegformerModel", "SegformerConfig", SEGFORMER, 13),
     ("SegformerForSemanticSegmentation", "SegformerConfig", SEGFORMER, 15),
     ("VitPoseForPoseEstimation", "VitPoseConfig", {"backbone_config": VITPOSE}, 2),
-    (
-        "VitPoseForPoseEstimation",
-        "VitPoseConfig",
-        {"backbone_config": VITPOSE, "use_simple_decoder": False},
-        4,
-    ),
     ("VitPoseBackbone", "VitPoseBackboneConfig", {**SMALL, "image_size": [32, 32]}, 1),
 ]
 

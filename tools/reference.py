@@ -1,10 +1,9 @@
-# ruff: noqa: INP001 - a script, not a package
-"""Write the generated pages of docs/reference: cli.md, codes.md, python.md.
+"""Write the generated pages of docs/reference: architectures.md, cli.md, codes.md, python.md.
 
     python tools/reference.py            write them
     python tools/reference.py --check    exit 1 and name those that are stale
 
-Everything in them comes from the code: command parameters, `codes.toml`, signatures, docstrings.
+Everything in them comes from the code: parameters, `codes.toml`, docstrings, the catalogue.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ _ITEM = re.compile(r"(\*{0,2}[\w., ]+): (.*)")
 
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
-    return {"cli.md": cli_page(), "codes.md": codes_page(), "python.md": python_page()}
+    more = {"architectures.md": import_module("architectures").page(_NOTE)}
+    return more | {"cli.md": cli_page(), "codes.md": codes_page(), "python.md": python_page()}
 
 
 def main() -> int:
@@ -218,8 +218,7 @@ def _docstring(value: object) -> list[str]:
 
 
 def _items(body: str) -> Iterator[str]:
-    entries = re.sub(r"\n +", " ", body).splitlines()
-    for entry in entries:
+    for entry in re.sub(r"\n +", " ", body).splitlines():
         match = _ITEM.fullmatch(entry)
         text = f"`{match[1]}`: {match[2]}" if match else entry
         yield from _wrapped(f"- {_cell(text)}", "  ")

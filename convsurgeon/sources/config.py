@@ -5,22 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from convsurgeon.errors import ContradictionError, RefusedError
-from convsurgeon.evidence import Level, Statement
-from convsurgeon.geometry import LINEAR, Geometry
+from convsurgeon.errors import RefusedError
+from convsurgeon.evidence import Statement
+from convsurgeon.sources.catalogue.table import entry
 from convsurgeon.sources.config_file import parse_object, read_object
-from convsurgeon.sources.facts import FAMILIES
-from convsurgeon.sources.fields import Fields, axes_of
-from convsurgeon.sources.rows import Fact, Family, Section, Spatial
+from convsurgeon.sources.known import Known, overridden, untold
+from convsurgeon.sources.unlike import unlike
 
 _WRAPPERS = re.compile(r"(?:module\.|_orig_mod\.)*")
 _MATRIX = 2
-_MAX_DIGITS = 6  # of a stage: int() of a name of a million digits would take seconds
+_UNKNOWN = "is not in the table of known configurations"
+_HARMLESS = frozenset({
+    "img_size", "num_classes", "in_chans", "global_pool", "class_token", "reg_tokens",
+    "init_values",
+    "dynamic_img_size", "embed_dim", "embed_dims", "dims", "depth", "depths", "layers", "num_heads",
+    "mlp_ratio", "mlp_ratios", "qkv_bias", "window_size", "drop_rate", "drop_path_rate",
+    "attn_drop_rate", "proj_drop_rate", "patch_size", "sr_ratios", "stem_type", "local_up_to_layer",
+    "num_init_features", "global_attn_indexes",
+})  # fmt: skip
+"""Arguments of timm's models that change no stride but that of a layer whose kernel they change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +35,16 @@ class ConfigSpeaker:
 
     Attributes:
         name: of the file, as the report shows it.
-        model_type: empty where the config has none that is known.
-        facts: each with the object that holds its fields.
+        facts: None where the config says nothing.
         note: why the config says nothing; empty where it says something.
+        changed: the config changes the code of what it names, or how it is put together. Then no
+            inference from the tensors holds either: they may be the same.
     """
 
     name: str
-    model_type: str
-    facts: tuple[tuple[Fact, Fields], ...]
+    facts: Known | None
     note: str = ""
+    changed: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -64,24 +71,10 @@ class ConfigSpeaker:
         Raises:
             RefusedError: CS063, naming the field.
         """
-        model_type = _text(config, "model_type", where)
-        classes = _classes(config, where)
-        family = FAMILIES.get(model_type)
-        doubt = _doubt(config, model_type, classes, family)
-        if family is None or doubt:
-            return cls(name, "", (), f"{name}: {doubt}")
-        top = Fields(config, "", where)
-        facts = []
-        for fact in family.facts:
-            if fact.classes and not set(fact.classes) & set(classes):
-                continue
-            fields = _section(top, fact.section)
-            if fields is None:
-                continue
-            fields.check(fact)
-            if fields.holds(fact.switch):
-                facts.append((fact, fields))
-        return cls(name, model_type, tuple(facts))
+        found = _Config(config, name, where).facts()
+        if isinstance(found, _Silence):
+            return cls(name, None, f"{name}: {found.why}", found.changed)
+        return cls(name, found)
 
     def about(self, key: str, shape: tuple[int, ...]) -> Statement | None:
         """Return what the config says about the weight under `key`.
@@ -89,102 +82,132 @@ class ConfigSpeaker:
         Raises:
             ContradictionError: CS061 where a Linear has another number of inputs than it says.
         """
-        module, _, last = key.rpartition(".")
-        if last != "weight" or len(shape) < _MATRIX:
+        if key.rpartition(".")[2] != "weight" or len(shape) < _MATRIX:
             return None
-        module = _WRAPPERS.sub("", module, count=1)
-        for fact, fields in self.facts:
-            match = _compiled(fact.pattern).fullmatch(module)
-            if match:
-                return self._statement(fact, fields, match, shape)
-        return None
-
-    def _statement(
-        self, fact: Fact, fields: Fields, match: re.Match[str], shape: tuple[int, ...]
-    ) -> Statement | None:
-        digits = match.groupdict().get("stage", "0")
-        if len(digits) > _MAX_DIGITS:
-            return None
-        stage, axes = int(digits), axes_of(fact.form)
-        stride = fields.along(fact.stride, axes, stage)
-        padding = fields.along(fact.padding, axes, stage)
-        kernel = fields.along(fact.kernel, axes, stage) if fact.kernel is not None else ()
-        if kernel is None or stride is None or padding is None:
-            return None  # the config has fewer stages than the file: it is of another model
-        source = f"{self.name}: {', '.join(fields.cite(fact, stage)) or self._type}"
-        if fact.form == LINEAR:
-            if isinstance(fact.kernel, Spatial):
-                _check_inputs(fields.inputs(fact.kernel), shape, source, match.string)
-            ones = (1,) * len(kernel)
-            geometry = Geometry.plain(kernel, ones) if kernel else None
-            return Statement(Level.CONFIG, source, LINEAR, geometry)
-        if fact.depthwise and shape[1] != 1:
-            return None
-        groups = shape[0] if fact.depthwise else 1
-        geometry = Geometry(kernel, stride, padding, (1,) * axes, groups)
-        return Statement(Level.CONFIG, source, fact.form, geometry)
-
-    @property
-    def _type(self) -> str:
-        return f"model_type {self.model_type}"
+        if self.facts is None:
+            return untold(self.note, shape) if self.changed else None
+        return self.facts.about(_WRAPPERS.sub("", key, count=1), shape)
 
 
-def _doubt(
-    config: Mapping[str, Any], model_type: str, classes: tuple[str, ...], family: Family | None
-) -> str:
-    if not model_type:
-        return "no model_type"
-    if family is None:
-        return f"model_type {model_type[:80]!r} is not in the table of known configurations"
-    if config.get("auto_map"):
-        # The repository brings its own code, which is never run and may do anything.
-        return f"auto_map replaces the code of model_type {model_type!r}"
-    strange = next((c for c in classes if c not in family.classes), None)
-    if strange is not None:
-        return f"class {strange[:80]!r} is not known for model_type {model_type!r}"
-    return ""
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """Why a config says nothing; see `ConfigSpeaker`."""
+
+    why: str
+    changed: bool = False
 
 
-def _section(top: Fields, section: Section | None) -> Fields | None:
-    """Return the object that holds a fact's fields; None where its defaults are not known."""
-    if section is None:
-        return top
-    name = next((n for n in section.names if top.data.get(n) is not None), None)
-    if name is None:
-        return Fields({}, f"{section.names[-1]}.", top.where) if section.optional else None
-    data = top.data[name]
-    if not isinstance(data, dict):
-        _wrong(top.where, name, "an object")
-    kind = _text(data, "model_type", top.where, f"{name}.")
-    known = kind in (("", section.model_type) if section.optional else (section.model_type,))
-    return Fields(data, f"{name}.", top.where) if known and not data.get("auto_map") else None
+@dataclass(frozen=True, slots=True)
+class _Config:
+    config: Mapping[str, Any]
+    name: str
+    where: object
+
+    def facts(self) -> Known | _Silence:
+        """Return what is known, or why nothing is."""
+        model_type, diffusers = self._text("model_type"), self._text("_class_name")
+        architecture = self._text("architecture")
+        if not model_type and not diffusers and architecture:
+            return self._timm(architecture)
+        title = f"model_type {model_type!r}" if model_type else f"class {diffusers!r}"
+        if self.config.get("auto_map"):
+            # The repository brings its own code, which is never run and may do anything.
+            return _Silence(f"auto_map replaces the code of {title}", changed=True)
+        if self.config.get("backbone_kwargs"):
+            # An output stride among them changes layers and leaves their shapes.
+            return _Silence(f"backbone_kwargs may change the backbone of {title}", changed=True)
+        if model_type:
+            return self._transformers(model_type)
+        if diffusers:
+            return self._known(f"class {diffusers}", _entries(f"diffusers:{diffusers}"))
+        return _Silence("no model_type")
+
+    def _transformers(self, model_type: str) -> Known | _Silence:
+        classes = entry(f"model_type:{model_type}")
+        if classes is None:
+            return _Silence(f"model_type {model_type[:80]!r} {_UNKNOWN}")
+        named = self._classes()
+        strange = next((c for c in named if c not in classes), None)
+        if strange is not None:
+            return _Silence(f"class {strange[:80]!r} is not known for model_type {model_type!r}")
+        found = {c: entry(f"transformers:{model_type}:{c}") for c in named or classes}
+        entries = list(found.values()) if named else _without_heads(found)
+        base = {model_type.replace("-", "_"), "model", "vision_model"}
+        return self._known(f"model_type {model_type}", entries, frozenset(base))
+
+    def _timm(self, architecture: str) -> Known | _Silence:
+        arguments = self.config.get("model_args") or {}
+        if not isinstance(arguments, dict):
+            self._wrong("model_args", "an object")
+        strange = next((a for a in arguments if a not in _HARMLESS), None)
+        if strange is not None:
+            why = f"model_args has {strange[:80]!r}, which may change {architecture[:80]!r}"
+            return _Silence(why, changed=True)
+        size = arguments.get("patch_size")
+        if isinstance(size, list):
+            why = f"model_args has a list as patch_size, which may change {architecture[:80]!r}"
+            return _Silence(why, changed=True)
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            self._wrong("model_args.patch_size", "a positive integer, or a list of them")
+        title = f"architecture {architecture}" + (f", patch_size {size}" if size else "")
+        entries = _entries(f"timm:{architecture.partition('.')[0]}")
+        free = "sr_ratios" in arguments
+        return self._known(title, entries, patch_size=size, free=free)
+
+    def _known(
+        self,
+        title: str,
+        entries: list[Mapping[str, Any]],
+        prefixes: frozenset[str] = frozenset(),
+        patch_size: int | None = None,
+        *,
+        free: bool = False,
+    ) -> Known | _Silence:
+        if not entries:
+            return _Silence(f"{title[:90]} {_UNKNOWN}")
+        odd = next((u for e in entries if (u := unlike(self.config, e, self.where))), None)
+        if odd:
+            return _Silence(f"{title}: {odd.what}", changed=odd.hidden)
+        patch = overridden(entries[0], patch_size)
+        source = f"{self.name}: {title}"
+        fields = (self.config, self.where, prefixes, patch, free)
+        known = Known(source, self.name, tuple(entries), *fields)
+        known.check()
+        return known
+
+    def _text(self, name: str) -> str:
+        value = self.config.get(name)
+        if value is not None and not isinstance(value, str):
+            self._wrong(name, "a text")
+        return value or ""
+
+    def _classes(self) -> tuple[str, ...]:
+        value = self.config.get("architectures")
+        names = [] if value is None else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self._wrong("architectures", "a list of texts")
+        return tuple(names)
+
+    def _wrong(self, name: str, wanted: str) -> NoReturn:
+        text = f"the config cannot be read: {name} is not {wanted}"
+        raise RefusedError("CS063", text, where=self.where)
 
 
-def _text(data: Mapping[str, Any], name: str, where: object, prefix: str = "") -> str:
-    value = data.get(name)
-    if value is not None and not isinstance(value, str):
-        _wrong(where, prefix + name, "a text")
-    return value or ""
+def _entries(key: str) -> list[Mapping[str, Any]]:
+    found = entry(key)
+    return [] if found is None else [found]
 
 
-def _classes(config: Mapping[str, Any], where: object) -> tuple[str, ...]:
-    value = config.get("architectures")
-    names = [] if value is None else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        _wrong(where, "architectures", "a list of texts")
-    return tuple(names)
+def _without_heads(classes: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the entries with those layers only that the model without a head has too.
 
-
-def _check_inputs(inputs: int, shape: tuple[int, ...], source: str, module: str) -> None:
-    if prod(shape[1:]) != inputs:
-        text = f"{source} says {inputs} inputs, the weight is {list(shape)}"
-        raise ContradictionError("CS061", text, where=module)
-
-
-def _wrong(where: object, name: str, wanted: str) -> NoReturn:
-    raise RefusedError("CS063", f"the config cannot be read: {name} is not {wanted}", where=where)
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, flags=re.ASCII)
+    A config that names no class may belong to a model with any head, also one of the user's own.
+    """
+    bare = [e for name, e in classes.items() if name.endswith(("Model", "Backbone"))] or [
+        *classes.values()
+    ]
+    body = {name for e in bare for name in e["slots"]}
+    return [
+        {**e, "slots": {n: r for n, r in e["slots"].items() if {n, n.partition(".")[2]} & body}}
+        for e in classes.values()
+    ]

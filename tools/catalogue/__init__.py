@@ -1,0 +1,1 @@
+"""From rows about public architectures to the packaged catalogue."""
