@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
     ("script", "options", "rows"),
     [
         ("copying.py", ["--gigabytes", "0.02", "--rounds", "1"], 3),
-        ("startup.py", ["--tensors", "1000", "--rounds", "1"], 4),
+        ("startup.py", ["--tensors", "1000", "--rounds", "1", "--files", "3"], 7),
     ],
 )
 def test_a_benchmark_prints_its_table(script: str, options: list[str], rows: int) -> None:

@@ -218,8 +218,9 @@ def test_a_config_that_agrees_is_the_better_evidence(tmp_path: Path) -> None:
         {"architecture": VIT[1], "model_args": {"img_size": 448, "anything": 1}},
         {"model_type": "vit", "auto_map": {"AutoModel": "modeling.Vit"}},
         {"model_type": "upernet", "backbone_kwargs": {"output_stride": 8}, "backbone": VIT[1]},
+        {"model_type": "detr", "dilation": True, "backbone": VIT[1]},
     ],
-    ids=["output_stride", "any argument", "auto_map", "backbone_kwargs"],
+    ids=["output_stride", "any argument", "auto_map", "backbone_kwargs", "dilation"],
 )  # fmt: skip
 def test_a_config_that_changes_the_code_silences_the_inference_too(
     config: dict[str, Any], tmp_path: Path
@@ -233,6 +234,14 @@ def test_a_config_that_changes_the_code_silences_the_inference_too(
 def test_a_config_that_changes_no_code_does_not(arguments: dict[str, Any], tmp_path: Path) -> None:
     config = {"architecture": VIT[1], "model_args": arguments}
     assert layer(scanned(tmp_path, vit(), config), PATCH).verdict.value == "eligible"
+
+
+def test_an_old_name_of_a_backbone_states_nothing_but_leaves_the_inference(tmp_path: Path) -> None:
+    file = scanned(tmp_path, vit(), {"model_type": "detr", "backbone": "resnet50"})
+    assert (layer(file, PATCH).verdict.value, level(file, PATCH)) == ("eligible", "fingerprint")
+    assert any("the backbone is 'resnet50'" in note for note in file.notes)
+    silent = scanned(tmp_path, vit(), {"model_type": "detr", "backbone_config": {}})
+    assert silent.notes == ()
 
 
 def test_a_config_of_an_unknown_name_leaves_the_inference(tmp_path: Path) -> None:

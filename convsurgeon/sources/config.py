@@ -113,9 +113,10 @@ class _Config:
         if self.config.get("auto_map"):
             # The repository brings its own code, which is never run and may do anything.
             return _Silence(f"auto_map replaces the code of {title}", changed=True)
-        if self.config.get("backbone_kwargs"):
-            # An output stride among them changes layers and leaves their shapes.
-            return _Silence(f"backbone_kwargs may change the backbone of {title}", changed=True)
+        if self.config.get("backbone_kwargs") or self.config.get("dilation") is True:
+            # An output stride or a dilation changes layers and leaves their shapes.
+            name = "backbone_kwargs" if self.config.get("backbone_kwargs") else "dilation"
+            return _Silence(f"{name} may change the backbone of {title}", changed=True)
         if model_type:
             return self._transformers(model_type)
         if diffusers:

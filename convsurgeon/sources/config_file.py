@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from convsurgeon.errors import RefusedError
+from convsurgeon.sources.small_file import content_of
 
 MAX_BYTES = 16_000_000
 """More than any real one: 22,000 labels in both directions take 2 MB."""
@@ -21,15 +21,7 @@ def read_object(path: Path) -> dict[str, Any]:
         RefusedError: CS063 where it cannot be read, is no regular file, is too large, is no JSON,
             names a key twice or is no object.
     """
-    try:
-        # A FIFO under this name would block for ever without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                _stop(path, "it is no regular file")
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        _stop(path, str(error.strerror or error))
+    content = content_of(path, MAX_BYTES, partial(_stop, path))
     return parse_object(content, path)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from convsurgeon.errors import UsageError
 from convsurgeon.sources.options import GeometryOption, InputShapeOption
+from convsurgeon.sources.small_file import content_of
 
 OWN, SHARED = "convsurgeon.toml", "pyproject.toml"
 TABLE = "convsurgeon"
@@ -108,7 +109,7 @@ def find_settings(folder: Path) -> Settings | None:
 
 def _table(path: Path) -> Mapping[str, Any] | None:
     """Return the table of a file; None where it is a pyproject.toml without one."""
-    content = _content(path)
+    content = content_of(path, _MAX_BYTES, partial(_stop, path))
     if path.name == SHARED and TABLE.encode() not in content:
         return None  # the usual case, and reading TOML takes longer than all of the search
     import tomllib
@@ -126,21 +127,6 @@ def _table(path: Path) -> Mapping[str, Any] | None:
     if table is not None and not isinstance(table, dict):
         _stop(path, f"tool.{TABLE} is no table")
     return table
-
-
-def _content(path: Path) -> bytes:
-    try:
-        # A FIFO under this name would block for ever without O_NONBLOCK.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                _stop(path, "it is no regular file")
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        _stop(path, str(error.strerror or error))
-    if len(content) > _MAX_BYTES:
-        _stop(path, f"it has more than {_MAX_BYTES} bytes")
-    return content
 
 
 def _checked(key: str, value: object, path: Path) -> Any:

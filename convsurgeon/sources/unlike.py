@@ -33,26 +33,34 @@ def unlike(config: Mapping[str, Any], entry: Mapping[str, Any], where: object) -
         RefusedError: CS063 where a sub-config is no object, or its type no text.
     """
     for path, kind in entry.get("types", {}).items():
-        if not path or "." in path or any(word in path for word in ("text", "llm", "language")):
-            continue
-        section = config.get(path)
-        if section is None:
-            continue
-        if not isinstance(section, dict):
-            _wrong(where, path, "an object")
-        found = section.get("model_type", kind)
-        if not isinstance(found, str):
-            _wrong(where, f"{path}.model_type", "a text")
-        if section.get("auto_map"):
-            return Unlike(f"auto_map replaces the code of {path}", hidden=True)
-        if found != kind:
-            return Unlike(f"{path} is of model_type {found[:80]!r}, known with {kind!r}")
+        text = any(word in path for word in ("text", "llm", "language"))
+        if path and "." not in path and not text and (odd := _tower(config, path, kind, where)):
+            return odd
     lookup = Lookup(config, entry.get("guards", {}), where)
     for path, default in entry.get("guards", {}).items():
         if lookup.value(path) != default:
             # Another network has other tensors; one with other arguments may have the same.
             return Unlike(f"{path} is not {default!r}", hidden=path.endswith(("kwargs", "args")))
     return _old_section(config, entry, where)
+
+
+def _tower(config: Mapping[str, Any], path: str, kind: str, where: object) -> Unlike | None:
+    section = config.get(path)
+    if path == "backbone_config" and not section and (name := config.get("backbone")):
+        # As older releases wrote it; the default of today's class is another network.
+        return Unlike(f"the backbone is {str(name)[:80]!r}, known with a backbone_config")
+    if section is None:
+        return None
+    if not isinstance(section, dict):
+        _wrong(where, path, "an object")
+    found = section.get("model_type", kind)
+    if not isinstance(found, str):
+        _wrong(where, f"{path}.model_type", "a text")
+    if section.get("auto_map"):
+        return Unlike(f"auto_map replaces the code of {path}", hidden=True)
+    if found != kind:
+        return Unlike(f"{path} is of model_type {found[:80]!r}, known with {kind!r}")
+    return None
 
 
 def _old_section(
