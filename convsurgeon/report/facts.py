@@ -31,7 +31,8 @@ class Facts:
         dim = console.get_style("dim")
         for label, value in self._rows:
             head = label
-            for line in value.wrap(console, width, overflow="fold") or [Text()]:
+            fits = value.cell_len <= width and "\n" not in value.plain
+            for line in [value] if fits else value.wrap(console, width, overflow="fold"):
                 yield Segment(head.ljust(start), dim)
                 yield from line.render(console)
                 yield Segment.line()
