@@ -37,6 +37,11 @@ class SwappedFile:
         """How many layers stayed undecided."""
         return sum(layer.verdict is Verdict.UNDECIDED for layer in self.plan.layers)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether a proof tried a part of what there is to try."""
+        return any(layer.sampled for verdict in self.verdicts for layer in verdict.layers)
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `files`."""
         rewritten = len(self.plan.rewrites)
@@ -63,11 +68,13 @@ class SwapReport:
         """Return 0 (done), 3 (all failed) or 4 (done in part).
 
         Args:
-            strict: whether an undecided layer counts as a part that was not done.
+            strict: whether an undecided layer, or a sampled proof, counts as a part not done.
         """
         if self.errors:
             return 4 if self.files else 3
-        partly = any(file.warning or (strict and file.undecided) for file in self.files)
+        partly = any(
+            file.warning or (strict and (file.undecided or file.sampled)) for file in self.files
+        )
         return 4 if partly else 0
 
     def to_json(self) -> dict[str, Any]:

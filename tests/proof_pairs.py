@@ -15,7 +15,8 @@ import convsurgeon as cs
 from convsurgeon.header import Header
 from convsurgeon.plan import METADATA_KEY, Recipe
 from convsurgeon.proof import FileVerdict, Function, check_recorded
-from convsurgeon.proof.function import Stored, run_both
+from convsurgeon.proof.forms import Stored
+from convsurgeon.proof.function import run_both
 from convsurgeon.proof.pairing import pairs
 from convsurgeon.store import SafetensorsFile, read_safetensors
 from tests.cli_helpers import Shape, Tensor, read, write

@@ -70,6 +70,98 @@ def test_a_wrong_script_is_refuted(tmp_path: Path, rewrite: Rewrite) -> None:
     assert "not equivalent" in ran.out
 
 
+def test_the_report_says_that_no_layout_holds(tmp_path: Path) -> None:
+    before = original(tmp_path)
+    after = rewritten(before, WRONG["kernel axes exchanged"])
+    (complaint,) = cs.verify(before, after, geometry=STATED, function=False).files[0].complaints
+
+    assert complaint.startswith("proj: no layout holds; c p1 p2: ")
+    assert "; p1 p2 c: " in complaint
+    assert complaint.count("of 144 elements differ") == 2
+
+
+def renamed(path: Path, names: dict[str, str], rewrite: Rewrite) -> Path:
+    tensors = load_file(rewritten(path, rewrite))
+    target = path.with_name("renamed.safetensors")
+    moved = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    save_file(moved, target, metadata={"format": "pt"})
+    return target
+
+
+CHILD = {"proj.weight": "proj.linear.weight", "proj.bias": "proj.linear.bias"}
+
+
+@pytest.mark.parametrize(("rewrite", "layout"), RIGHT.values(), ids=list(RIGHT))
+def test_a_renamed_layer_is_found_and_its_new_name_said(
+    tmp_path: Path, rewrite: Rewrite, layout: str
+) -> None:
+    before = original(tmp_path)
+    verdict = cs.verify(before, renamed(before, CHILD, rewrite), geometry=STATED)
+
+    (layer,) = verdict.files[0].layers
+    assert layer.equivalent
+    assert layer.layout == layout
+    assert layer.function is not None  # with the bias, which has another name as well
+    # Whoever loads the file looks for the old names: it is not the same checkpoint.
+    assert verdict.files[0].differences == (
+        "tensor proj.bias is named proj.linear.bias",
+        "tensor proj.weight is named proj.linear.weight",
+    )
+    assert not verdict.equivalent
+
+
+def test_a_renamed_layer_that_is_wrong_is_refuted(tmp_path: Path) -> None:
+    before = original(tmp_path)
+    after = renamed(before, CHILD, WRONG["rows shifted"])
+    (layer,) = cs.verify(before, after, geometry=STATED).files[0].layers
+
+    assert not layer.bits.equal
+    assert layer.function is not None
+    assert not layer.function.equal
+
+
+@pytest.mark.parametrize("target", ["other.matrix", "a.weight"])
+def test_without_a_common_name_or_evidence_it_is_another_tensor(
+    tmp_path: Path, target: str
+) -> None:
+    before = original(tmp_path)
+    stated = STATED if target == "other.matrix" else []
+    after = renamed(before, {"proj.weight": target}, RIGHT["channel first"][0])
+    verdict = cs.verify(before, after, geometry=stated)
+
+    assert verdict.files[0].layers == ()
+    assert verdict.files[0].differences == (
+        "tensor proj.weight is missing",
+        f"tensor {target} was not in the original",
+    )
+
+
+def test_of_two_that_are_as_close_none_is_taken(tmp_path: Path) -> None:
+    before = original(tmp_path)
+    tensors = load_file(before)
+    weight = tensors.pop("proj.weight").flatten(1)
+    after = before.with_name("two.safetensors")
+    twice = {"proj.a.weight": weight, "proj.b.weight": weight.clone()}
+    save_file({**tensors, **twice}, after, metadata={"format": "pt"})
+    verdict = cs.verify(before, after, geometry=STATED)
+
+    assert verdict.files[0].layers == ()
+    assert len(verdict.files[0].differences) == 3
+
+
+def test_an_untouched_tensor_under_another_name_is_found_by_its_bytes(tmp_path: Path) -> None:
+    before = original(tmp_path)
+    tensors = load_file(before)
+    tensors |= {"norm.scale": tensors.pop("norm.weight"), "norm.other": torch.randn(5)}
+    after = before.with_name("names.safetensors")
+    save_file(tensors, after, metadata={"format": "pt"})
+
+    assert cs.verify(before, after).files[0].differences == (
+        "tensor norm.weight is named norm.scale",
+        "tensor norm.other was not in the original",
+    )
+
+
 def test_a_transposed_square_matrix_is_refuted(tmp_path: Path) -> None:
     before = original(tmp_path, (12, 3, 2, 2))
     after = rewritten(before, lambda w: w.flatten(1).T)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 SAMPLES = ROOT / "sample_checkpoints"
 GENERATOR = ROOT / "tools" / "reference.py"
-FREE_KEYS = "files[].metadata"
+FREE_KEYS = ("files[].metadata", "asked")
 TYPES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
@@ -182,7 +182,7 @@ def fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield every field of a document with the type of its value."""
     if path:
         yield path, TYPES[type(value)]
-    if isinstance(value, dict) and path != FREE_KEYS:
+    if isinstance(value, dict) and path not in FREE_KEYS:
         for name, inner in value.items():
             yield from fields(inner, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list):

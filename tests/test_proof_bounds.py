@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from convsurgeon.geometry import Geometry
 from convsurgeon.proof.bounds import factor, gamma, underflow
-from convsurgeon.proof.inputs import input_shapes
+from convsurgeon.proof.inputs import GRID, layer_inputs, tensor_of
 from tests.proof_pairs import Array, Case, build, change, function_alone, stored
 from tests.strategies import geometries
 
@@ -113,7 +113,8 @@ def test_the_bound_is_not_vacuous(to: str, layout: str, relative: float, tmp_pat
 
 @given(geometries(), st.integers(1, 4))
 def test_inputs_cover_what_they_promise(geometry: Geometry, channels: int) -> None:
-    shapes = input_shapes(channels, geometry)
+    inputs = layer_inputs(channels, geometry)
+    shapes = [one.shape for one in inputs]
     axes = geometry.ndim
     unbatched, *batched = shapes
     assert unbatched == (channels, *geometry.kernel)
@@ -125,9 +126,31 @@ def test_inputs_cover_what_they_promise(geometry: Geometry, channels: int) -> No
     ]  # fmt: skip
     assert all(min(grid) >= 1 for grid in grids)
     assert any(len(set(grid)) == axes for grid in grids)  # exchanged axes show
+    assert len(set(grids[GRID])) == axes
+    assert min(grids[GRID]) > 1
+    assert {one.values for one in inputs} == {"random", "index"}
+    assert {one.memory for one in inputs} == {"contiguous", "channels last", "strided"}
     if geometry.stride == geometry.kernel:
         odd = [
             any(size % k for size, k in zip(s[-axes:], geometry.kernel, strict=True))
             for s in shapes
         ]
         assert any(odd) == (geometry.window > 1)
+
+
+@given(geometries(), st.integers(1, 4))
+def test_inputs_are_what_they_are_called(geometry: Geometry, channels: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    for one in layer_inputs(channels, geometry):
+        x = tensor_of(one, draw)
+        assert x.shape == one.shape
+        assert x.dtype == torch.float64
+        dense = tuple(prod(one.shape[axis + 1 :]) for axis in range(len(one.shape)))
+        if one.memory == "contiguous":
+            assert x.stride() == dense
+        elif one.memory == "strided":
+            assert x.stride(-1) == 2
+        elif channels > 1:
+            assert x.stride(1) == 1
+        if one.values == "index":
+            assert sorted(x.flatten().tolist()) == list(range(1, x.numel() + 1))

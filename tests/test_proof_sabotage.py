@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 import convsurgeon as cs
-from convsurgeon.proof import Bits, compare, function, order, pairing
-from tests.proof_pairs import Case, build, change, function_alone, recorded
+from convsurgeon.proof import Bits, Floats, compare, function, order, pairing, probes, rounding
+from tests.proof_pairs import (
+    BIAS,
+    WEIGHT,
+    Array,
+    Case,
+    build,
+    change,
+    flip,
+    function_alone,
+    recorded,
+)
 
 CASE = Case((12, 3, 2, 2), layout="p1 p2 c")
 Files = tuple[Path, Path]
@@ -39,6 +49,45 @@ def mutant_is_refuted_by_its_function(files: Files) -> bool:
     return not function_alone(files[0], change(files[1], lambda a: a.T)).equal
 
 
+def mutant_exceeds_its_bound(files: Files) -> bool:
+    return not function_alone(files[0], change(files[1], lambda a: a.T)).within
+
+
+def last_bit_is_seen_by_the_probes(files: Files) -> bool:
+    return not function_alone(files[0], flip(files[1], WEIGHT, 32 * 7)).probes.equal
+
+
+def bias_is_seen_by_the_probes(files: Files) -> bool:
+    return not function_alone(files[0], flip(files[1], BIAS, 32 * 3)).probes.equal
+
+
+def infinity_is_seen_by_the_probes(files: Files) -> bool:
+    def first(value: int) -> Callable[[Array], Array]:
+        def edit(array: Array) -> Array:
+            array.reshape(-1)[0] = value
+            return array
+
+        return edit
+
+    original = change(files[0], first(0x7F800000)).rename(files[0].with_name("infinite"))
+    return not function_alone(original, change(files[1], first(0xFF800000))).probes.equal
+
+
+def every_place_is_probed(files: Files) -> bool:
+    probes = function_alone(*files).probes
+    return probes.tried == probes.places == 12
+
+
+def error_of_the_new_form_is_its_own(files: Files) -> bool:
+    def floats(mutant: Path) -> Floats:
+        found = cs.verify(files[0], mutant).files[0].layers[0].floats
+        assert found is not None
+        return found
+
+    good, bad = floats(files[1]), floats(change(files[1], lambda a: a[::-1]))
+    return bad.before == good.before and bad.after.ulps > 1000 > good.after.ulps > 0
+
+
 def swap_has_its_function(files: Files) -> bool:
     return function_alone(*files).equal
 
@@ -61,6 +110,12 @@ CHECKS: tuple[Callable[[Files], bool], ...] = (
     mutant_is_refuted,
     mutant_is_refuted_by_its_bits,
     mutant_is_refuted_by_its_function,
+    mutant_exceeds_its_bound,
+    last_bit_is_seen_by_the_probes,
+    bias_is_seen_by_the_probes,
+    infinity_is_seen_by_the_probes,
+    every_place_is_probed,
+    error_of_the_new_form_is_its_own,
     swap_has_its_function,
     every_layer_has_a_verdict,
     digests_fit,
@@ -75,17 +130,29 @@ SABOTAGE: dict[str, tuple[object, str, object, Callable[[Files], bool]]] = {
     ),
     "columns reversed": (order, "conv_columns", lambda c, w, _: list(range(c * w))[::-1], swap_is_equivalent),
     "no bound": (function, "factor", lambda _: float("inf"), swap_has_its_function),
-    "huge bound": (function, "factor", lambda _: 1e9, mutant_is_refuted_by_its_function),
+    "huge bound": (function, "factor", lambda _: 1e9, mutant_exceeds_its_bound),
     "bound of zero": (function, "factor", lambda _: 0.0, swap_has_its_function),
     "layers skipped": (compare, "pairs", lambda _: (), every_layer_has_a_verdict),
     "function not run": (
-        compare, "run_both", lambda *_: (None, None), every_layer_has_a_verdict,
+        compare, "run_both", lambda *_, **__: (None, None), every_layer_has_a_verdict,
     ),
     "bits not compared": (
         compare, "compare_bits", lambda *_: Bits(equal=True, elements=1), mutant_is_refuted_by_its_bits,
     ),
     "outputs not looked at": (
-        function._Worst, "see", lambda *_: None, mutant_is_refuted_by_its_function,
+        function._Worst, "see", lambda *_: None, mutant_exceeds_its_bound,
+    ),
+    "one-hot outputs not looked at": (probes, "_unequal", lambda *_: 0, last_bit_is_seen_by_the_probes),
+    "bias not probed": (probes, "_on_zeros", lambda *_: 0, bias_is_seen_by_the_probes),
+    "infinities not probed": (
+        probes, "_kinds", lambda weight: weight.nan_to_num(0.0, 0.0, 0.0), infinity_is_seen_by_the_probes,
+    ),
+    "one place probed": (function, "places", lambda *_, **__: (0,), every_place_is_probed),
+    "one side run twice": (
+        function, "apply", lambda side, rows, geometry, x: x, mutant_exceeds_its_bound,
+    ),
+    "errors of one side for both": (
+        rounding, "apply", lambda side, rows, geometry, x: x, error_of_the_new_form_is_its_own,
     ),
 }  # fmt: skip
 

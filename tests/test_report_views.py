@@ -14,7 +14,23 @@ from hypothesis import strategies as st
 import convsurgeon as cs
 from convsurgeon.geometry import Geometry
 from convsurgeon.plan import FilePlan, Plan
-from convsurgeon.proof import Bits, FileVerdict, Floats, Function, LayerVerdict, Verdict
+from convsurgeon.proof import (
+    Bits,
+    Digest,
+    Drift,
+    Environment,
+    Error,
+    FileVerdict,
+    Floats,
+    Function,
+    Input,
+    LayerVerdict,
+    ModelInput,
+    ModelVerdict,
+    Probes,
+    ReceiptCheck,
+    Verdict,
+)
 from convsurgeon.report.markdown import as_markdown
 from convsurgeon.report.words import duration, folded, size
 from convsurgeon.results import Report
@@ -23,14 +39,21 @@ from tests.cli_helpers import NASTY, check_snapshot, f32, shown, write
 WIDTHS = (80, 200)
 GEOMETRY = ["*.proj=s2", "patch=s4", "dense.*=s1,p1", "blocks.*=s2"]
 FUNCTION = Function(
-    equal=True,
+    within=True,
     difference=1.5e-15,
     bound=2.25e-14,
     outputs=812,
-    inputs=((3, 2, 2), (0, 3, 2, 2)),
+    inputs=(Input((3, 2, 2)), Input((0, 3, 2, 2), memory="strided")),
     seed=20_260_101,
+    probes=Probes(equal=True, tried=12, places=12),
 )
-FLOATS = Floats("F32", 2.1e-7, 1.8e-7, 2.4e-7)
+FLOATS = Floats(
+    "F32",
+    before=Error(2.1e-6, 2.1e-7, 3.2, 0.61, 4e-8),
+    after=Error(1.8e-6, 1.8e-7, 2.4, 0.55, 3e-8),
+    between=Error(2.4e-6, 2.4e-7, 12.0, 0.8, 5e-8),
+    outputs=48,
+)
 
 
 def model_plan(monkeypatch: pytest.MonkeyPatch, folder: Path) -> FilePlan:
@@ -73,7 +96,12 @@ def refuted(plan: FilePlan) -> FileVerdict:
     wrong = replace(
         first,
         bits=Bits(equal=False, elements=96, differing=1, note=note),
-        function=replace(FUNCTION, equal=False, difference=0.5),
+        function=replace(
+            FUNCTION,
+            within=False,
+            difference=0.5,
+            probes=Probes(equal=False, tried=12, places=12, differing=3),
+        ),
     )
     lost = replace(
         second,
@@ -86,6 +114,34 @@ def refuted(plan: FilePlan) -> FileVerdict:
     return replace(good, layers=(wrong, lost, *rest), differences=differences)
 
 
+def kept(plan: FilePlan) -> Verdict:
+    """A verdict with all that a receipt has, and a whole model that says no."""
+    digests = tuple(Digest(name, 13, "ab" * 32) for name in ("model.safetensors", "swapped"))
+    model = ModelVerdict(
+        source="timm:vit_tiny_patch16_224",
+        how="convsurgeon.load",
+        refused=("head.weight is newly initialised: the file has no such tensor",),
+        inputs=(ModelInput("pixel_values", (1, 3, 224, 224), "float32"),),
+        dtype="float32",
+        seed=7,
+        perturbations=8,
+        outputs=(
+            Drift("logits", (1, 10), 1e-6, 2e-6, 4.0),
+            Drift("hidden[bold]", (1, 5), 1.0, 2e-6, 4.0),
+            Drift("pooled", (), 0.0, 0.0, 0.0, note="another shape"),
+        ),
+        layers=(Drift("proj", (1, 4), 1e-6, 4e-6, 2.0), Drift("head", (1, 4), 0.0, 4e-6, 2.0)),
+        notes=("two runs differ",),
+    )
+    return Verdict(
+        (replace(proved(plan), digests=digests),),
+        notes=("configuration of ./convsurgeon.toml",),
+        models=(model,),
+        environment=Environment("0.1.0", "3.11.7", "2.13.0", "Linux x86_64", 2),
+        receipt=ReceiptCheck("old.json", 12, ("files[0].digests differ",), ("threads: 2, was 4",)),
+    )
+
+
 def values(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Report]:
     """Every kind of report, with no figure that a machine could change."""
     plan = model_plan(monkeypatch, folder)
@@ -96,6 +152,7 @@ def values(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Report]:
         file, plan=plan, seconds=0.0042, verdicts=(proved(plan),), output=output, whole=output
     )
     failing = cs.scan(["model.safetensors", "gone.safetensors"], geometry=GEOMETRY)
+    sampled = replace(FUNCTION, probes=Probes(equal=True, tried=6, places=12))
     dry = replace(done, outcome="planned", verdicts=(), whole=None)
     skipped = replace(
         done,
@@ -117,6 +174,8 @@ def values(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Report]:
         ),
         "verify": Verdict((proved(plan),)),
         "verify-no": Verdict((refuted(plan),)),
+        "verify-kept": kept(plan),
+        "verify-sampled": Verdict((proved(plan, sampled),)),
         "verify-alone": Verdict((replace(proved(plan, None), original="", others=0),)),
         "restore": cs.restore(output),
     }

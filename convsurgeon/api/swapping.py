@@ -26,7 +26,7 @@ from convsurgeon.plan import FilePlan
 from convsurgeon.results import SwappedFile, SwapReport
 from convsurgeon.store import INDEX_SUFFIX, checkpoint_paths
 
-LEVELS = ("full", "bits")
+LEVELS = ("full", "bits", "exhaustive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def swap(
     Args:
         paths: files, indexes, folders or patterns; one or several.
         out: a file (ends in .safetensors) or a folder; by default beside the source.
-        verify: `"full"`, or `"bits"` to leave out the proofs that need torch.
+        verify: `"full"`; `"bits"` to leave out the proofs that need torch; `"exhaustive"` to probe
+            every place of every layer, also where that takes minutes.
         force: whether existing outputs are replaced.
         dry_run: whether to plan only; the report then holds the very plan that a run carries out.
         progress: told what is being worked on, how many bytes are done, and of how many.
@@ -69,8 +70,9 @@ def swap(
         NotEquivalentError: where the proof failed; nothing was published.
     """
     if verify not in LEVELS:
-        raise UsageError("CS090", f"{verify!r} is none of 'full', 'bits'", where="--verify")
-    worker = Worker(force=force, function=verify == "full", progress=progress)
+        known = ", ".join(map(repr, LEVELS))
+        raise UsageError("CS090", f"{verify!r} is none of {known}", where="--verify")
+    worker = Worker(force, verify != "bits", verify == "exhaustive", progress)
     planner = Planner(Request.of(choices))
     found, troubles = resolve(paths)
     run = _Run(planner, worker, out, dry_run, alone=len(found) + len(troubles) == 1)

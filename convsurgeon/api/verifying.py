@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Unpack
 
-from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.choices import Request
 from convsurgeon.api.foreign import assumed_steps
 from convsurgeon.api.planning import Planner
+from convsurgeon.api.proving import Proving, VerifyChoices, evidence_of
 from convsurgeon.errors import ConvsurgeonError, UnreadableError
 from convsurgeon.plan import METADATA_KEY
-from convsurgeon.proof import FileVerdict, Verdict, check_recorded, compare
-from convsurgeon.store import (
-    Checkpoint,
-    Source,
-    checkpoint_paths,
-    read_checkpoint,
-)
+from convsurgeon.proof import FileVerdict, ModelVerdict, Verdict, check_recorded, compare
+from convsurgeon.proof.digests import digests_of
+from convsurgeon.proof.environment import environment
+from convsurgeon.store import Checkpoint, Source, checkpoint_paths, read_checkpoint
 from convsurgeon.untrusted import safe
 
 
@@ -27,7 +26,7 @@ def verify(
     swapped: str | PathLike[str] | None = None,
     *,
     function: bool = True,
-    **choices: Unpack[Choices],
+    **choices: Unpack[VerifyChoices],
 ) -> Verdict:
     """Prove or refute that two checkpoints are equivalent.
 
@@ -36,54 +35,86 @@ def verify(
             held against the digests in its own recipe: the scope of the verdict is `rewritten`.
         swapped: what `swap` made of it.
         function: whether both forms of each layer are run too; that needs torch.
-        **choices: see `Choices`; evidence is used where the swapped file has no recipe, because
-            another tool wrote it.
+        **choices: see `VerifyChoices`; evidence is used where the swapped file has no recipe,
+            because another tool wrote it.
 
     Returns:
-        The verdict; ask it for `equivalent`.
+        The verdict; ask it for `equivalent`, or have `require()` raise.
 
     Raises:
+        UsageError: for choices that cannot be understood, or do not go together.
         RefusedError: where one of them cannot be read, or there is no recipe to go by.
+        ModelError: CS062 where a whole model is asked for and cannot be built or run.
     """
     choices["to"] = "conv"  # allows every option; the direction is seen from each weight
-    planner = Planner(Request.of(choices))
+    request = Request.of(evidence_of(choices))
+    proving = Proving.of(choices, request.model, function=function, alone=swapped is None)
+    planner = Planner(request)
+    call = _Call(planner, proving, Path(original), None if swapped is None else Path(swapped))
     settings = planner.request.settings
-    notes = (settings.note,) if settings else ()
-    first = _read(Path(original), planner)
-    if swapped is None:
-        return Verdict(tuple(v for checkpoint in first for v in _alone(checkpoint)), notes)
-    second = _read(Path(swapped), planner)
-    if len(first) != len(second):
-        message = f"{len(first)} checkpoints against {len(second)}"
-        raise UnreadableError("CS046", message, where=f"{original}, {swapped}")
-    couples = zip(first, second, strict=True)
-    return Verdict(tuple(v for a, b in couples for v in _both(planner, a, b, function)), notes)
+    return Verdict(
+        files=tuple(call.files()),
+        notes=(settings.note,) if settings else (),
+        models=tuple(call.models()),
+        asked={"original": str(original), "swapped": swapped and str(swapped), **proving.asked},
+        environment=environment(torch=function and swapped is not None) if proving.kept else None,
+    )
 
 
-def _read(path: Path, planner: Planner) -> list[Checkpoint]:
-    return [read_checkpoint(inner, planner.request.read) for inner in checkpoint_paths(path)]
+@dataclass(frozen=True, slots=True)
+class _Call:
+    planner: Planner
+    proving: Proving
+    original: Path
+    swapped: Path | None
 
+    def files(self) -> Iterator[FileVerdict]:
+        first = self._read(self.original)
+        if self.swapped is None:
+            yield from (v for checkpoint in first for v in _alone(checkpoint))
+            return
+        second = self._read(self.swapped)
+        if len(first) != len(second):
+            message = f"{len(first)} checkpoints against {len(second)}"
+            where = f"{self.original}, {self.swapped}"
+            raise UnreadableError("CS046", message, where=where)
+        for before, after in zip(first, second, strict=True):
+            yield from self._both(before, after)
 
-def _both(
-    planner: Planner, before: Checkpoint, after: Checkpoint, function: bool
-) -> Iterator[FileVerdict]:
-    def compared(source: Source, partner: Source) -> FileVerdict:
+    def models(self) -> Iterator[ModelVerdict]:
+        trial = self.proving.trial
+        if trial is not None and self.swapped is not None:
+            from convsurgeon.api.whole import try_models
+
+            yield try_models(self.original, self.swapped, trial)
+
+    def _read(self, path: Path) -> list[Checkpoint]:
+        return [read_checkpoint(p, self.planner.request.read) for p in checkpoint_paths(path)]
+
+    def _both(self, before: Checkpoint, after: Checkpoint) -> Iterator[FileVerdict]:
+        if not before.sharded and not after.sharded:
+            yield self._compared(before, before.sources[0], after.sources[0])
+            return
+        old, new = ({s.path.name: s for s in checkpoint.sources} for checkpoint in (before, after))
+        for name in sorted(old.keys() | new.keys()):
+            if name in old and name in new:
+                yield self._compared(before, old[name], new[name])
+            else:
+                where = "the original" if name in new else "the swapped checkpoint"
+                yield FileVerdict(name, name, (), 0, (f"shard {safe(name)} is not in {where}",))
+
+    def _compared(self, before: Checkpoint, source: Source, partner: Source) -> FileVerdict:
+        function, exhaustive = self.proving.function, self.proving.exhaustive
         try:
-            assumed = assumed_steps(planner, before, source, partner)
-            return compare(source, partner, assumed=assumed, function=function)
+            assumed = assumed_steps(self.planner, before, source, partner)
+            found = compare(
+                source, partner, assumed=assumed, function=function, exhaustive=exhaustive
+            )
         except ConvsurgeonError as error:
             raise error.at(partner.path) from None
-
-    if not before.sharded and not after.sharded:
-        yield compared(before.sources[0], after.sources[0])
-        return
-    old, new = ({s.path.name: s for s in checkpoint.sources} for checkpoint in (before, after))
-    for name in sorted(old.keys() | new.keys()):
-        if name in old and name in new:
-            yield compared(old[name], new[name])
-        else:
-            where = "the original" if name in new else "the swapped checkpoint"
-            yield FileVerdict(name, name, (), 0, (f"shard {safe(name)} is not in {where}",))
+        if not self.proving.kept:
+            return found
+        return replace(found, digests=digests_of((source.path, partner.path)))
 
 
 def _alone(checkpoint: Checkpoint) -> Iterator[FileVerdict]:

@@ -42,11 +42,13 @@ class Worker:
     Attributes:
         force: whether existing outputs are replaced.
         function: whether the proofs that need torch are run.
+        exhaustive: whether they probe every place of every layer.
         progress: told what is being worked on, how many bytes are done, and of how many.
     """
 
     force: bool
     function: bool
+    exhaustive: bool
     progress: Progress
 
     def file(self, checkpoint: Checkpoint, plan: FilePlan, target: Path) -> SwappedFile:
@@ -139,7 +141,10 @@ class Worker:
         counter = _Counter(self.progress, f"verify {name}", total)
         # Whoever raised the limit for the source did so for what becomes of it.
         written = read_safetensors(path, FORMAT_MAX_HEADER)
-        verdict = compare(source, written, function=self.function, progress=counter)
+        function, exhaustive = self.function, self.exhaustive
+        verdict = compare(
+            source, written, function=function, exhaustive=exhaustive, progress=counter
+        )
         if not verdict.equivalent:
             text = "; ".join(verdict.complaints[:3])
             message = f"the rewritten file is not equivalent: {text}"

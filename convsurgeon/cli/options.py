@@ -191,5 +191,9 @@ ReportFile = Annotated[
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Exit 4 if layers stayed undecided.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--strict",
+        help="Exit 4 if layers stayed undecided, or a proof was sampled.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]

@@ -20,7 +20,7 @@ Verify = Annotated[
     str,
     typer.Option(
         "--verify",
-        help="full, or bits to leave out the proofs that need torch.",
+        help="full; bits leaves out what needs torch; exhaustive samples nothing.",
         rich_help_panel="Output",
         metavar="LEVEL",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,23 +14,93 @@ from convsurgeon.limits import DEFAULT_MAX_HEADER
 if TYPE_CHECKING:
     from convsurgeon.proof import Verdict
 
+_PROOF = "Proof"
+_MODEL = "Whole model"
+
+Bits = Annotated[
+    bool,
+    typer.Option("--bits", help="Leave out the proofs that need torch.", rich_help_panel=_PROOF),
+]
+Exhaustive = Annotated[
+    bool,
+    typer.Option(
+        "--exhaustive",
+        help="Probe every place of every layer, whatever it takes.",
+        rich_help_panel=_PROOF,
+    ),
+]
+Receipt = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipt",
+        help="An earlier verify --json: do it again and compare.",
+        rich_help_panel=_PROOF,
+        metavar="FILE.json",
+    ),
+]
+Input = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="Run both models: 1x3x224x224, NAME=1x3x32x32, or dummy (the library's own).",
+        rich_help_panel=_MODEL,
+        metavar="SHAPE",
+    ),
+]
+InputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--input-file",
+        help="Run both models on the tensors of this safetensors file.",
+        rich_help_panel=_MODEL,
+        metavar="FILE",
+    ),
+]
+Loader = Annotated[
+    str | None,
+    typer.Option(
+        "--loader",
+        help="Load both through transformers, diffusers or timm; no weight may be made up.",
+        rich_help_panel=_MODEL,
+        metavar="LIBRARY",
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="What the models are run in: float64, float32, bfloat16, float16.",
+        rich_help_panel=_MODEL,
+        show_default="as in the file",
+        metavar="DTYPE",
+    ),
+]
+
 
 def verify(
     ctx: typer.Context,
     original: Annotated[
-        Path, typer.Argument(help="The checkpoint before; alone: the swapped one, by its recipe.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="The checkpoint before; alone: the swapped one, by its recipe.",
+            show_default=False,
+        ),
+    ] = None,
     swapped: Annotated[
         Path | None, typer.Argument(help="What swap made of it.", show_default=False)
     ] = None,
-    bits: Annotated[
-        bool, typer.Option("--bits", help="Leave out the proofs that need torch.")
-    ] = False,
+    bits: Bits = False,
+    exhaustive: Exhaustive = False,
+    receipt: Receipt = None,
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     method: o.Method = "kernel",
     layer: o.Layers = None,
     model: o.Model = None,
+    input: Input = None,  # noqa: A002 (the option's name)
+    input_file: InputFile = None,
+    loader: Loader = None,
+    dtype: Dtype = None,
     evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
     config: o.Config = None,
@@ -40,13 +110,33 @@ def verify(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     report: o.ReportFile = None,
+    strict: o.Strict = False,
 ) -> None:
     """Prove, or refute, that two checkpoints are equivalent."""
 
     def work() -> Verdict:
+        given: dict[str, Any] = {**o.choices(ctx), "function": not bits}
+        given |= {name: ctx.params[name] for name in _OWN if ctx.params[name]}
+        if receipt is not None:
+            from convsurgeon.api.receipts import verify_again
+
+            return verify_again(receipt, original, swapped, **given)
+        if original is None:
+            raise _missing(ctx)
         from convsurgeon.api.verifying import verify as api_verify
 
-        return api_verify(original, swapped, function=not bits, **o.choices(ctx))
+        given["keep"] = as_json or report is not None
+        return api_verify(original, swapped, **given)
 
     show = Show("convsurgeon.verify/1", as_json, quiet, report)
-    run(show, work, lambda verdict: 0 if verdict.equivalent else 1)
+    run(show, work, lambda verdict: verdict.exit_code(strict=strict))
+
+
+_OWN = ("exhaustive", "input", "input_file", "loader", "dtype")
+
+
+def _missing(ctx: typer.Context) -> Exception:
+    from convsurgeon.errors import UsageError
+
+    hint = f"{ctx.command_path} --help shows how"
+    return UsageError("CS090", "Missing argument 'ORIGINAL'", hint=hint)

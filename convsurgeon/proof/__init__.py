@@ -4,23 +4,29 @@ It knows the rewrite from the recipe only and shares no code with it: a mistake 
 cannot hide itself.
 """
 
-from convsurgeon.proof.compare import compare
+from convsurgeon.proof.circumstances import Digest, Environment, ReceiptCheck
+from convsurgeon.proof.compare import Assumed, compare
+from convsurgeon.proof.drift import Drift, ModelInput, ModelVerdict
+from convsurgeon.proof.figures import Bits, Error, Floats, Function, Input, Probes
 from convsurgeon.proof.recorded import check_recorded
-from convsurgeon.proof.verdict import (
-    Bits,
-    FileVerdict,
-    Floats,
-    Function,
-    LayerVerdict,
-    Verdict,
-)
+from convsurgeon.proof.verdict import FileVerdict, LayerVerdict, Verdict
 
 __all__ = [
+    "Assumed",
     "Bits",
+    "Digest",
+    "Drift",
+    "Environment",
+    "Error",
     "FileVerdict",
     "Floats",
     "Function",
+    "Input",
     "LayerVerdict",
+    "ModelInput",
+    "ModelVerdict",
+    "Probes",
+    "ReceiptCheck",
     "Verdict",
     "check_recorded",
     "compare",

@@ -8,9 +8,9 @@ from math import prod
 
 from convsurgeon.dtypes import itemsize
 from convsurgeon.header import TensorInfo
+from convsurgeon.proof.figures import Bits
 from convsurgeon.proof.order import forward
 from convsurgeon.proof.pairing import Pair
-from convsurgeon.proof.verdict import Bits
 from convsurgeon.store import Reader
 
 _BLOCK = 4 << 20
@@ -56,13 +56,12 @@ def compare_bits(
             places = _places(rows, found, size)
             first = (begin - old.begin + places[0]) // size if first < 0 else first
             differing += len(places)
+    sha256, note = digest.hexdigest(), ""
     if differing:
         note = f"{differing} of {elements} elements differ, the first is number {first}"
-        return Bits(equal=False, elements=elements, differing=differing, note=note)
-    if pair.steps[0].sha256 not in ("", digest.hexdigest()):
+    elif pair.steps[0].sha256 not in ("", sha256):
         note = "the recipe's digest is not that of the original"
-        return Bits(equal=False, elements=elements, note=note)
-    return Bits(equal=True, elements=elements)
+    return Bits(not note, elements, differing, note, sha256)
 
 
 def _places(rows: bytes, found: bytes, size: int) -> list[int]:
@@ -75,5 +74,5 @@ def _wrong_header(pair: Pair, old: TensorInfo, new: TensorInfo) -> str:
         return f"dtype {old.dtype} became {new.dtype}"
     for name, tensor, side in (("original", old, pair.before), ("rewritten", new, pair.after)):
         if tensor.shape != side.shape:
-            return f"the {name} shape is {list(tensor.shape)}, the recipe says {list(side.shape)}"
+            return f"the {name} shape is {list(tensor.shape)}, expected {list(side.shape)}"
     return ""

@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan import METADATA_KEY, Recipe, Step, recipe_of
+from convsurgeon.plan import Recipe, Step, recipe_of
 from convsurgeon.proof.bits import compare_bits
-from convsurgeon.proof.function import Stored, run_both
+from convsurgeon.proof.figures import Bits
+from convsurgeon.proof.forms import Stored
+from convsurgeon.proof.function import run_both
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs
-from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
-from convsurgeon.store import CHUNK, Reader, Source
-from convsurgeon.untrusted import safe
+from convsurgeon.proof.untouched import Opened, Progress, find_renamed, untouched_differences
+from convsurgeon.proof.verdict import FileVerdict, LayerVerdict
+from convsurgeon.store import Source
 
-Progress = Callable[[int], None]
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What may have been done to a file without a recipe.
+
+    Attributes:
+        steps: name of a weight in the original -> each possibility, of which one must hold.
+        renamed: name of a weight in the original -> in the other file, where they differ.
+    """
+
+    steps: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Assumed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """Two files while they are compared."""
+
+    before: Opened
+    after: Opened
+    renamed: Mapping[str, str]
+    function: bool
+    exhaustive: bool
+
+    def tensors(self, name: str) -> tuple[TensorInfo | None, TensorInfo | None]:
+        """Return a tensor of the original, and the same in the other file."""
+        other = self.renamed.get(name, name)
+        return self.before.tensors.get(name), self.after.tensors.get(other)
 
 
 def compare(
     original: Source,
     swapped: Source,
     *,
-    assumed: Mapping[str, tuple[Step, ...]] = MappingProxyType({}),
+    assumed: Assumed = _NOTHING,
     function: bool = True,
+    exhaustive: bool = False,
     progress: Progress = lambda _: None,
 ) -> FileVerdict:
     """Prove or refute that `swapped` is `original` with the layers of its recipe rewritten.
@@ -37,6 +68,7 @@ def compare(
         assumed: where the file has no recipe, what may have been done to each weight; of several
             possibilities the first whose bits are equal counts.
         function: whether to run both forms in torch; bits are always compared.
+        exhaustive: whether every place of every layer is probed, whatever it takes.
         progress: called with the number of bytes compared since the last call.
 
     Raises:
@@ -45,42 +77,22 @@ def compare(
     """
     rewritten = _alternatives(original.header, swapped.header, assumed)
     keys = {possible[0].key for possible in rewritten}
-    old, new = original.header.by_name, swapped.header.by_name
-    differences = [*_names(old, new), *_metadata(original.header, swapped.header)]
-    differences += _headers(old, new, keys)
-    with original.reader() as before, swapped.reader() as after:
-        differences += _recorded_header(original.header, before, swapped.header)
-        for begin, end, shift, names in _ranges(original.header, new, keys):
-            if not _equal(before, after, begin, end, shift, progress):
-                differences += _name_them(before, after, (old, new), names)
-        both = (before, old), (after, new)
-        chosen = [_likeliest(possible, *both) for possible in rewritten]
-        layers = [_layer(pair, *both, function=function) for pair in chosen]
-    paths = original.path.name, swapped.path.name
-    others = len(old.keys() & new.keys() - keys)
-    return FileVerdict(*paths, tuple(layers), others, tuple(differences))
+    with original.reader() as reader, swapped.reader() as other:
+        before, after = Opened(original.header, reader), Opened(swapped.header, other)
+        found = find_renamed(before, after, {*keys, *assumed.renamed.values()})
+        renamed = {**found, **assumed.renamed}
+        differences = untouched_differences(before, after, keys, renamed, progress)
+        both = _Both(before, after, renamed, function, exhaustive)
+        layers = tuple(_layer(possible, both) for possible in rewritten)
+    others = len(original.header.by_name.keys() & swapped.header.by_name.keys() - keys)
+    return FileVerdict(original.path.name, swapped.path.name, layers, others, differences)
 
 
-def _alternatives(
-    original: Header, swapped: Header, assumed: Mapping[str, tuple[Step, ...]]
-) -> list[tuple[Pair, ...]]:
+def _alternatives(original: Header, swapped: Header, assumed: Assumed) -> list[tuple[Pair, ...]]:
     recipe = recipe_of(swapped)
     if recipe is None:
-        return [tuple(Pair(key, (step,)) for step in steps) for key, steps in assumed.items()]
+        return [tuple(Pair(k, (step,)) for step in steps) for k, steps in assumed.steps.items()]
     return [(pair,) for pair in pairs(_new_steps(original, recipe))]
-
-
-def _likeliest(
-    possible: tuple[Pair, ...],
-    before: tuple[Reader, dict[str, TensorInfo]],
-    after: tuple[Reader, dict[str, TensorInfo]],
-) -> Pair:
-    """Return the first possibility whose bits are equal, or simply the first."""
-    old, new = before[1].get(possible[0].key), after[1].get(possible[0].key)
-    if len(possible) == 1 or old is None or new is None:
-        return possible[0]
-    fits = (p for p in possible if compare_bits(p, (before[0], old), (after[0], new)).equal)
-    return next(fits, possible[0])
 
 
 def _new_steps(original: Header, recipe: Recipe) -> tuple[Step, ...]:
@@ -91,128 +103,64 @@ def _new_steps(original: Header, recipe: Recipe) -> tuple[Step, ...]:
     return recipe.steps[len(known) :]
 
 
-def _layer(
-    pair: Pair,
-    before: tuple[Reader, dict[str, TensorInfo]],
-    after: tuple[Reader, dict[str, TensorInfo]],
-    *,
-    function: bool,
+def _layer(possible: tuple[Pair, ...], both: _Both) -> LayerVerdict:
+    """Ask the proofs about one weight."""
+    old, new = both.tensors(possible[0].key)
+    if old is None or new is None:
+        missing = Bits(equal=False, elements=0, note="the tensor is missing")
+        return _verdict(possible[0], missing, old, new)
+    check_dtype(old)
+    pair, bits = _likeliest(possible, (both.before, old), (both.after, new))
+    verdict = _verdict(pair, bits, old, new)
+    fitting = old.shape == pair.before.shape and new.shape == pair.after.shape
+    if not both.function or not fitting or old.dtype != new.dtype:
+        return verdict
+    biases = _biases(pair, both, old.shape[:1])
+    stored = Stored(both.before.reader, old, biases[0]), Stored(both.after.reader, new, biases[1])
+    ran, floats = run_both(pair, pair.steps[-1].geometry, *stored, exhaustive=both.exhaustive)
+    return replace(verdict, function=ran, floats=floats)
+
+
+def _verdict(
+    pair: Pair, bits: Bits, old: TensorInfo | None, new: TensorInfo | None
 ) -> LayerVerdict:
-    old, new = before[1].get(pair.key), after[1].get(pair.key)
     step = pair.steps[-1]
-    verdict = LayerVerdict(
+    return LayerVerdict(
         module=step.module,
         key=pair.key,
         forms=(pair.before.form, pair.after.form),
         shapes=(old.shape if old else (), new.shape if new else ()),
         given=(step.geometry, *step.evidence),
         layout=step.layout,
-        bits=Bits(equal=False, elements=0, note="the tensor is missing"),
+        bits=bits,
     )
-    if old is None or new is None:
-        return verdict
-    check_dtype(old)
-    bits = compare_bits(pair, (before[0], old), (after[0], new))
-    fitting = old.shape == pair.before.shape and new.shape == pair.after.shape
-    if not function or not fitting or old.dtype != new.dtype:
-        return replace(verdict, bits=bits)
-    stored = [
-        Stored(reader, tensors[pair.key], _bias(tensors, step.module, tensors[pair.key]))
-        for reader, tensors in (before, after)
-    ]
-    ran, floats = run_both(pair, step.geometry, *stored)
-    return replace(verdict, bits=bits, function=ran, floats=floats)
 
 
-def _bias(tensors: dict[str, TensorInfo], module: str, weight: TensorInfo) -> TensorInfo | None:
-    bias = tensors.get(f"{module}.bias" if module else "bias")
-    fits = bias is not None and bias.shape == weight.shape[:1] and bias.dtype in PLAIN_FLOATS
+def _likeliest(
+    possible: tuple[Pair, ...], before: tuple[Opened, TensorInfo], after: tuple[Opened, TensorInfo]
+) -> tuple[Pair, Bits]:
+    """Return the first possibility whose bits are equal, or simply the first."""
+    (one, old), (other, new) = before, after
+    found = [(p, compare_bits(p, (one.reader, old), (other.reader, new))) for p in possible[:1]]
+    for pair in possible[1:]:
+        if found[-1][1].equal:
+            return found[-1]
+        found.append((pair, compare_bits(pair, (one.reader, old), (other.reader, new))))
+    if found[-1][1].equal or len(found) == 1:
+        return found[-1]
+    notes = [f"{p.steps[-1].layout}: {bits.note}" for p, bits in found]
+    pair, bits = found[0]
+    return pair, replace(bits, note=f"no layout holds; {'; '.join(notes)}")
+
+
+def _biases(
+    pair: Pair, both: _Both, rows: tuple[int, ...]
+) -> tuple[TensorInfo | None, TensorInfo | None]:
+    module = pair.steps[-1].module
+    old, new = both.tensors(f"{module}.bias" if module else "bias")
+    return _fitting(old, rows), _fitting(new, rows)
+
+
+def _fitting(bias: TensorInfo | None, rows: tuple[int, ...]) -> TensorInfo | None:
+    fits = bias is not None and bias.shape == rows and bias.dtype in PLAIN_FLOATS
     return bias if fits else None
-
-
-def _names(old: dict[str, TensorInfo], new: dict[str, TensorInfo]) -> Iterator[str]:
-    yield from (f"tensor {safe(name)} is missing" for name in old if name not in new)
-    yield from (f"tensor {safe(name)} was not in the original" for name in new if name not in old)
-
-
-def _metadata(original: Header, swapped: Header) -> Iterator[str]:
-    before, after = dict(original.metadata_map), dict(swapped.metadata_map)
-    before.pop(METADATA_KEY, None)
-    after.pop(METADATA_KEY, None)
-    if METADATA_KEY in original.metadata_map and METADATA_KEY not in swapped.metadata_map:
-        yield f"metadata {METADATA_KEY}, the recipe of an earlier swap, is missing"
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            yield f"metadata {safe(key)} changed"
-
-
-def _recorded_header(original: Header, before: Reader, swapped: Header) -> Iterator[str]:
-    """Hold the digest that `restore` will rebuild the header by against the original's own."""
-    recipe = recipe_of(swapped)
-    if recipe is None or METADATA_KEY in original.metadata_map:
-        return
-    if hashlib.sha256(before.prefix()).hexdigest() != recipe.original.header_sha256:
-        yield "the recipe's digest of the header is not that of the original"
-
-
-def _headers(
-    old: dict[str, TensorInfo], new: dict[str, TensorInfo], keys: set[str]
-) -> Iterator[str]:
-    for name, tensor in old.items():
-        other = new.get(name)
-        if other is None or name in keys:
-            continue
-        if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
-            was, now = f"{tensor.dtype} {list(tensor.shape)}", f"{other.dtype} {list(other.shape)}"
-            yield f"tensor {safe(name)} was {was}, is {now}"
-
-
-def _ranges(
-    header: Header, new: dict[str, TensorInfo], keys: set[str]
-) -> Iterator[tuple[int, int, int, list[str]]]:
-    """Yield ranges of untouched data that both files hold in one piece, with their shift."""
-    begin = end = shift = 0
-    names: list[str] = []
-    for tensor in header.in_data_order:
-        other = new.get(tensor.name)
-        if other is None or tensor.name in keys or other.nbytes != tensor.nbytes:
-            continue
-        if names and (tensor.begin != end or other.begin - tensor.begin != shift):
-            yield begin, end, shift, names
-            names = []
-        if not names:
-            begin, shift = tensor.begin, other.begin - tensor.begin
-        end = tensor.end
-        names.append(tensor.name)
-    if names:
-        yield begin, end, shift, names
-
-
-def _equal(
-    before: Reader, after: Reader, begin: int, end: int, shift: int, progress: Progress
-) -> bool:
-    # Whole buffers are compared, by memcmp; a comparison of views would look at every element.
-    one, other = bytearray(0), bytearray(0)
-    for first in range(begin, end, CHUNK):
-        size = min(CHUNK, end - first)
-        if len(one) != size:
-            one, other = bytearray(size), bytearray(size)
-        before.fill(memoryview(one), first)
-        after.fill(memoryview(other), first + shift)
-        if one != other:
-            return False
-        progress(size)
-    return True
-
-
-def _name_them(
-    before: Reader,
-    after: Reader,
-    tensors: tuple[dict[str, TensorInfo], dict[str, TensorInfo]],
-    names: list[str],
-) -> Iterator[str]:
-    old, new = tensors
-    for name in names:
-        shift = new[name].begin - old[name].begin
-        if not _equal(before, after, old[name].begin, old[name].end, shift, lambda _: None):
-            yield f"tensor {safe(name)} has other bytes"

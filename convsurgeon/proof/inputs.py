@@ -1,18 +1,28 @@
-"""The random inputs: which sizes, and why each."""
+"""What both forms are run on: which sizes, values and memory formats, and why each."""
 
 from __future__ import annotations
 
+from math import prod
+from typing import TYPE_CHECKING
+
 from convsurgeon.geometry import Geometry
+from convsurgeon.proof.figures import Input
+
+if TYPE_CHECKING:
+    import torch
 
 SEED = 20_260_101
+GRID = 3
+"""Which of `layer_inputs` has several windows on each axis of two images."""
 
 
-def input_shapes(channels: int, geometry: Geometry) -> tuple[tuple[int, ...], ...]:
-    """Return input shapes `[B, C, *spatial]`, or `[C, *spatial]` for the unbatched one.
+def layer_inputs(channels: int, geometry: Geometry) -> tuple[Input, ...]:
+    """Return the inputs of one layer.
 
-    One window; none at all (batch 0); several windows, differently many per axis, so that exchanged
-    axes show; sizes that the kernel does not divide, by one and by all but one, where a conv
-    floors; one long axis.
+    One window, unbatched; no image at all (batch 0); one image; several windows, differently many
+    per axis, so that exchanged axes show; sizes that the kernel does not divide, by one and by all
+    but one, where a conv floors; one long axis. Each memory format that reaches a layer in practice
+    is among them, and one input in which no two elements are equal.
     """
     k, s = geometry.kernel, geometry.stride
 
@@ -27,11 +37,34 @@ def input_shapes(channels: int, geometry: Geometry) -> tuple[tuple[int, ...], ..
     nearly = tuple(size(a, 1 + a, k[a] - 1) for a in axes)
     long = tuple(size(a, 5 if a == 0 else 1) for a in axes)
     return (
-        (channels, *one),
-        (0, channels, *one),
-        (1, channels, *one),
-        (2, channels, *grid),
-        (1, channels, *little_over),
-        (2, channels, *nearly),
-        (3, channels, *long),
+        Input((channels, *one)),
+        Input((0, channels, *one)),
+        Input((1, channels, *one)),
+        Input((2, channels, *grid)),
+        Input((1, channels, *little_over), memory="channels last"),
+        Input((2, channels, *nearly), memory="strided"),
+        Input((3, channels, *long)),
+        Input((1, channels, *grid), values="index"),
     )
+
+
+def tensor_of(given: Input, generator: torch.Generator) -> torch.Tensor:
+    """Make an input in float64.
+
+    Args:
+        given: what it is to be.
+        generator: of the random values.
+    """
+    import torch
+
+    if given.values == "index":
+        x = torch.arange(1.0, prod(given.shape) + 1, dtype=torch.float64).reshape(given.shape)
+    else:
+        x = torch.randn(given.shape, dtype=torch.float64, generator=generator)
+    if given.memory == "channels last":
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    if given.memory == "strided":
+        wide = x.new_zeros((*given.shape[:-1], 2 * given.shape[-1]))
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    return x

@@ -9,9 +9,10 @@ from convsurgeon.dtypes import itemsize
 from convsurgeon.errors import RecipeError
 from convsurgeon.plan import recipe_of
 from convsurgeon.proof.bits import row_blocks
+from convsurgeon.proof.figures import Bits
 from convsurgeon.proof.order import backward
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs
-from convsurgeon.proof.verdict import Bits, FileVerdict, LayerVerdict
+from convsurgeon.proof.verdict import FileVerdict, LayerVerdict
 from convsurgeon.store import Source
 
 
@@ -61,7 +62,7 @@ def _bits(swapped: Source, pair: Pair) -> Bits:
             for step in reversed(pair.steps):
                 rows = backward(rows, step, itemsize(tensor.dtype))
             digest.update(rows)
-    if digest.hexdigest() != pair.steps[0].sha256:
+    found, note = digest.hexdigest(), ""
+    if found != pair.steps[0].sha256:
         note = "its elements do not have the digest that the recipe recorded"
-        return Bits(equal=False, elements=elements, note=note)
-    return Bits(equal=True, elements=elements)
+    return Bits(not note, elements, note=note, sha256=found)

@@ -2,74 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from math import isfinite
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
+from convsurgeon.errors import NotEquivalentError
 from convsurgeon.geometry import Geometry
+from convsurgeon.proof.circumstances import Digest, Environment, ReceiptCheck
+from convsurgeon.proof.drift import ModelVerdict
+from convsurgeon.proof.figures import Bits, Floats, Function, floats_json, function_json, refutation
 
 SCHEMA = "convsurgeon.verify/1"
-
-
-@dataclass(frozen=True, slots=True)
-class Bits:
-    """The equality of bits of one weight.
-
-    Attributes:
-        equal: whether every element is the one that the layout says, bit for bit.
-        elements: how many were compared.
-        differing: how many are not equal.
-        note: what is wrong, where it is; empty otherwise.
-    """
-
-    equal: bool
-    elements: int
-    differing: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """The equality of the function of two layers, in float64.
-
-    Attributes:
-        equal: whether every output lies within its bound.
-        difference: at the output that comes closest to its bound.
-        bound: at the same output; see `proof.bounds`.
-        outputs: how many were compared.
-        inputs: the shapes of the random inputs.
-        seed: of their generator.
-    """
-
-    equal: bool
-    difference: float
-    bound: float
-    outputs: int
-    inputs: tuple[tuple[int, ...], ...]
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Floats:
-    """How far each form is from float64 in the stored dtype. Reported, never judged.
-
-    Attributes:
-        dtype: the stored one.
-        before: largest error of the original form, relative to the largest output.
-        after: of the new form.
-        between: largest difference of the two, on the same scale.
-    """
-
-    dtype: str
-    before: float
-    after: float
-    between: float
-
-
-def _figures(found: Function | Floats) -> dict[str, Any]:
-    """Return the object; JSON has no infinities and no NaN, so they are null."""
-    values = asdict(found)
-    return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +47,11 @@ class LayerVerdict:
         """Whether nothing that was tried says no."""
         return self.bits.equal and (self.function is None or self.function.equal)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether the proof of the function tried a part of the places only."""
+        return self.function is not None and self.function.probes.sampled
+
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `layers`."""
         geometry, level, source = self.given
@@ -119,8 +67,8 @@ class LayerVerdict:
                 "evidence": {"level": level, "source": source},
             },
             "bits": asdict(self.bits),
-            "function": self.function and _figures(self.function),
-            "floats": self.floats and _figures(self.floats),
+            "function": self.function and function_json(self.function),
+            "floats": self.floats and floats_json(self.floats),
         }
 
 
@@ -134,6 +82,7 @@ class FileVerdict:
         layers: every rewritten weight.
         others: how many other tensors were compared byte for byte.
         differences: what else is not equal: tensors, metadata.
+        digests: of the two files; None where nobody asked for them.
     """
 
     original: str
@@ -141,6 +90,7 @@ class FileVerdict:
     layers: tuple[LayerVerdict, ...]
     others: int
     differences: tuple[str, ...] = ()
+    digests: tuple[Digest, ...] | None = None
 
     @property
     def scope(self) -> str:
@@ -157,8 +107,7 @@ class FileVerdict:
         """Everything that says no, one line each."""
         bits = [f"{v.module}: {v.bits.note}" for v in self.layers if not v.bits.equal]
         function = [
-            f"{v.module}: outputs differ by {v.function.difference:.2g}, "
-            f"the bound is {v.function.bound:.2g}"
+            f"{v.module}: {refutation(v.function)}"
             for v in self.layers
             if v.function and not v.function.equal
         ]
@@ -174,6 +123,7 @@ class FileVerdict:
             "layers": [layer.to_json() for layer in self.layers],
             "other_tensors": self.others,
             "differences": list(self.differences),
+            "digests": self.digests and [asdict(one) for one in self.digests],
         }
 
 
@@ -184,20 +134,64 @@ class Verdict:
     Attributes:
         files: one per pair of files.
         notes: what the user should know although it decides nothing.
+        models: whole models that were loaded or run.
+        asked: what the call asked for, so that it can be repeated.
+        environment: what it ran on; None in a verdict that nobody keeps.
+        receipt: how this verdict agrees with an earlier one; None where there was none.
     """
 
     files: tuple[FileVerdict, ...]
     notes: tuple[str, ...] = ()
+    models: tuple[ModelVerdict, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment | None = None
+    receipt: ReceiptCheck | None = None
 
     @property
     def equivalent(self) -> bool:
-        """Whether all files are equivalent, of which there is at least one."""
-        return bool(self.files) and all(file.equivalent for file in self.files)
+        """Whether all files are equivalent, of which there is at least one, and nothing says no."""
+        if self.receipt is not None and self.receipt.differences:
+            return False
+        files = bool(self.files) and all(file.equivalent for file in self.files)
+        return files and all(model.equivalent for model in self.models)
 
     @property
     def scope(self) -> str:
         """The narrowest scope among the files."""
         return "file" if all(file.scope == "file" for file in self.files) else "rewritten"
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Everything that says no, one line each."""
+        files = (line for file in self.files for line in file.complaints)
+        models = (line for model in self.models for line in model.complaints)
+        return (*files, *models, *(self.receipt.differences if self.receipt else ()))
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a proof tried a part of what there is to try."""
+        return any(layer.sampled for file in self.files for layer in file.layers)
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """Return 0 (equivalent), 1 (not), or 4 (a proof was sampled, and that is not enough).
+
+        Args:
+            strict: whether a sampled proof is not enough.
+        """
+        if not self.equivalent:
+            return 1
+        return 4 if strict and self.sampled else 0
+
+    def require(self) -> Self:
+        """Return this verdict, if it says yes.
+
+        Raises:
+            NotEquivalentError: CS083, with the first complaints.
+        """
+        if self.equivalent:
+            return self
+        text = "; ".join(self.complaints[:3]) or "nothing was compared"
+        raise NotEquivalentError("CS083", f"not equivalent: {text}")
 
     def __bool__(self) -> bool:
         """Refuse: `if verdict:` would be true for a refutation written as an object.
@@ -208,11 +202,16 @@ class Verdict:
         raise TypeError("ask verdict.equivalent")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document of `verify --json`."""
+        """Return the document of `verify --json`; kept, it is a receipt."""
         return {
             "schema": SCHEMA,
             "equivalent": self.equivalent,
             "scope": self.scope,
+            "sampled": self.sampled,
+            "asked": dict(self.asked),
             "files": [file.to_json() for file in self.files],
+            "models": [model.to_json() for model in self.models],
+            "environment": self.environment and asdict(self.environment),
+            "receipt": self.receipt and asdict(self.receipt),
             "notes": list(self.notes),
         }

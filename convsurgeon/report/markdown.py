@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convsurgeon.plan import FilePlan, LayerPlan, Plan
-from convsurgeon.proof import LayerVerdict, Verdict
+from convsurgeon.proof import LayerVerdict, ModelVerdict, Verdict
 from convsurgeon.report import words
 from convsurgeon.report.account import rule, way_to_change, weighed
+from convsurgeon.report.drifts import circumstances, model_lines
+from convsurgeon.report.figures import floats_text, function_text
 from convsurgeon.results import RestoreReport, SwapReport
 from convsurgeon.untrusted import safe
 
@@ -26,6 +28,8 @@ def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
         for verdict in value.files:
             yield from _proofs(verdict.layers)
             yield from (f"- {_cell(difference)}" for difference in verdict.differences)
+        yield from _models(value.models)
+        yield from (f"- {_cell(line)}" for line in circumstances(value))
         yield from (f"- note: {_cell(note)}" for note in value.notes)
         return
     if isinstance(value, RestoreReport):
@@ -78,6 +82,12 @@ def _layer(layer: LayerPlan) -> tuple[str, ...]:
     )
 
 
+def _models(models: tuple[ModelVerdict, ...]) -> Iterator[str]:
+    for model in models:
+        yield f"- whole model: {_cell(model.source)}, {'yes' if model.equivalent else 'no'}"
+        yield from (f"  - {label}: {_cell(text)}" for label, text in model_lines(model))
+
+
 def _proofs(layers: tuple[LayerVerdict, ...]) -> Iterator[str]:
     yield from _table(("layer", "given", "bits", "function", "floats"), map(_proof, layers))
 
@@ -88,10 +98,8 @@ def _proof(layer: LayerVerdict) -> tuple[str, ...]:
         words.module(layer.module),
         words.given(layer),
         f"{bits.elements} of {bits.elements}" if bits.equal else bits.note,
-        f"{words.figure(function.difference)} (bound {words.figure(function.bound)})"
-        if function
-        else "not run",
-        f"{words.figure(floats.before)}, {words.figure(floats.after)}" if floats else "not run",
+        function_text([function]) if function else "not run",
+        floats_text([floats], layer.forms) if floats else "not run",
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from convsurgeon.proof import Floats, Function, LayerVerdict
+from convsurgeon.proof import LayerVerdict
 from convsurgeon.report import words
+from convsurgeon.report.figures import floats_text, function_text
 from convsurgeon.untrusted import safe
 
 Rows = list[tuple[str, str | Text]]
@@ -20,10 +21,11 @@ def proof_rows(verdicts: Sequence[LayerVerdict], others: int) -> Rows:
     rows: Rows = [("bits", _bits(verdicts, others))]
     functions = [v.function for v in verdicts if v.function]
     if functions:
-        rows.append(("function", _function(functions)))
+        equal = all(function.equal for function in functions)
+        rows.append(("function", _mark(function_text(functions), ok=equal)))
     floats = [v.floats for v in verdicts if v.floats]
     if floats:
-        rows.append(("floats", _floats(floats, verdicts[0])))
+        rows.append(("floats", floats_text(floats, verdicts[0].forms)))
     return rows
 
 
@@ -40,17 +42,3 @@ def _bits(verdicts: Sequence[LayerVerdict], others: int) -> Text:
     text = f"{elements} of {elements} elements"
     tail = f", {words.plural(others, 'other tensor')} byte for byte" if others else ""
     return _mark(f"{text}{tail}", ok=True)
-
-
-def _function(functions: Sequence[Function]) -> Text:
-    worst = max(functions, key=lambda f: (not f.equal, f.difference / (f.bound or 1.0)))
-    sign = "≤" if worst.equal else ">"
-    text = f"{words.figure(worst.difference)} {sign} {words.figure(worst.bound)} in float64"
-    return _mark(f"{text}, {words.plural(len(worst.inputs), 'input size')}", ok=worst.equal)
-
-
-def _floats(floats: Sequence[Floats], verdict: LayerVerdict) -> str:
-    worst = max(floats, key=lambda f: max(f.before, f.after))
-    forms = zip(verdict.forms, (worst.before, worst.after), strict=True)
-    text = ", ".join(f"{form} {words.figure(value)}" for form, value in forms)
-    return f"{text} from float64, in {worst.dtype}"

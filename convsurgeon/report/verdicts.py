@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from convsurgeon.proof import FileVerdict, LayerVerdict, Verdict
+from convsurgeon.proof import FileVerdict, LayerVerdict, ModelVerdict, Verdict
 from convsurgeon.report import words
+from convsurgeon.report.drifts import circumstances, model_lines
 from convsurgeon.report.facts import Facts
 from convsurgeon.report.groups import alike
 from convsurgeon.report.plans import notes
@@ -21,14 +22,28 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     """Print what verification found."""
     for file in verdict.files:
         _file(console, file)
+    for model in verdict.models:
+        _model(console, model)
+    for line in circumstances(verdict):
+        console.print(Text(line, "dim", overflow="fold"))
     notes(console, verdict.notes)
+    if not verdict.equivalent:
+        console.print(Text("not equivalent", "bold red"))
+        return
     layers = sum(len(file.layers) for file in verdict.files)
     scope = "" if verdict.scope == "file" else "; only the rewritten tensors, by recorded digests"
-    if verdict.equivalent:
-        text = f"equivalent: {words.plural(layers, 'rewritten layer')}{scope}"
-        console.print(Text(text, "bold green"))
-    else:
-        console.print(Text("not equivalent", "bold red"))
+    sampled = "; one-hot inputs were sampled, --exhaustive tries all" if verdict.sampled else ""
+    models = ", and the whole model" if any(model.outputs for model in verdict.models) else ""
+    text = f"equivalent: {words.plural(layers, 'rewritten layer')}{models}{scope}{sampled}"
+    console.print(Text(text, "bold green", overflow="fold"))
+
+
+def _model(console: Console, model: ModelVerdict) -> None:
+    mark = ("✓ ", "green") if model.equivalent else ("✗ ", "bold red")
+    title = Text.assemble(mark, (f"whole model: {safe(model.source)}", "bold"), overflow="fold")
+    tree = Tree(title, guide_style="dim")
+    tree.add(Facts(list(model_lines(model))))
+    console.print(tree)
 
 
 def _file(console: Console, file: FileVerdict) -> None:

@@ -1,0 +1,186 @@
+"""Everything of two files that is not a rewritten weight: names, headers, metadata, bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from convsurgeon.header import Header, TensorInfo
+from convsurgeon.plan import METADATA_KEY, recipe_of
+from convsurgeon.store import CHUNK, Reader
+from convsurgeon.untrusted import safe
+
+Progress = Callable[[int], None]
+_TRIED = 4
+"""Tensors whose bytes are looked at for one that is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file of which tensors are read."""
+
+    header: Header
+    reader: Reader
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """The tensors by name."""
+        return self.header.by_name
+
+
+def untouched_differences(
+    before: Opened,
+    after: Opened,
+    keys: Collection[str],
+    renamed: Mapping[str, str],
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Return what is not equal beside the rewritten weights, one line each.
+
+    Args:
+        before: the original.
+        after: the swapped file.
+        keys: names of the rewritten weights in the original.
+        renamed: name in the original -> name in the swapped file, where they differ.
+        progress: called with the number of bytes compared since the last call.
+    """
+    old, new = before.tensors, after.tensors
+    found = [
+        *_names(old, new, renamed),
+        *_metadata(before.header, after.header),
+        *_headers(old, new, keys),
+        *_recorded_header(before, after.header),
+    ]
+    for begin, end, shift, names in _ranges(before.header, new, keys):
+        if not equal_bytes(before.reader, after.reader, begin, end, shift, progress):
+            found += _name_them(before, after, names)
+    return tuple(found)
+
+
+def find_renamed(before: Opened, after: Opened, keys: Collection[str]) -> dict[str, str]:
+    """Return tensors that stand under another name in the swapped file, byte for byte.
+
+    Args:
+        before: the original.
+        after: the swapped file.
+        keys: names that are not looked for: the rewritten weights on either side.
+    """
+    old, new = before.tensors, after.tensors
+    missing = [name for name in old if name not in new and name not in keys]
+    extra: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, tensor in new.items():
+        if name not in old and name not in keys:
+            extra.setdefault((tensor.dtype, tensor.shape), []).append(name)
+    found = {}
+    for name in missing:
+        alike = extra.get((old[name].dtype, old[name].shape), [])
+        alike.sort(key=lambda other: -common_parts(name, other))
+        for other in alike[:_TRIED]:
+            if _same_data(before, after, old[name], new[other]):
+                found[name] = other
+                alike.remove(other)
+                break
+    return found
+
+
+def common_parts(one: str, other: str) -> int:
+    """Count the dotted components that two names have in common at both ends."""
+    first, second = one.split("."), other.split(".")
+    shared = sum(a == b for a, b in zip(first, second, strict=False))
+    return shared + sum(a == b for a, b in zip(first[::-1], second[::-1], strict=False))
+
+
+def _same_data(before: Opened, after: Opened, old: TensorInfo, new: TensorInfo) -> bool:
+    shift = new.begin - old.begin
+    return equal_bytes(before.reader, after.reader, old.begin, old.end, shift, lambda _: None)
+
+
+def _names(
+    old: dict[str, TensorInfo], new: dict[str, TensorInfo], renamed: Mapping[str, str]
+) -> Iterator[str]:
+    for name in old:
+        if name in renamed:
+            yield f"tensor {safe(name)} is named {safe(renamed[name])}"
+        elif name not in new:
+            yield f"tensor {safe(name)} is missing"
+    taken = set(renamed.values())
+    extra = (name for name in new if name not in old and name not in taken)
+    yield from (f"tensor {safe(name)} was not in the original" for name in extra)
+
+
+def _metadata(original: Header, swapped: Header) -> Iterator[str]:
+    before, after = dict(original.metadata_map), dict(swapped.metadata_map)
+    before.pop(METADATA_KEY, None)
+    after.pop(METADATA_KEY, None)
+    if METADATA_KEY in original.metadata_map and METADATA_KEY not in swapped.metadata_map:
+        yield f"metadata {METADATA_KEY}, the recipe of an earlier swap, is missing"
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield f"metadata {safe(key)} changed"
+
+
+def _recorded_header(before: Opened, swapped: Header) -> Iterator[str]:
+    """Hold the digest that `restore` will rebuild the header by against the original's own."""
+    recipe = recipe_of(swapped)
+    if recipe is None or METADATA_KEY in before.header.metadata_map:
+        return
+    if hashlib.sha256(before.reader.prefix()).hexdigest() != recipe.original.header_sha256:
+        yield "the recipe's digest of the header is not that of the original"
+
+
+def _headers(
+    old: dict[str, TensorInfo], new: dict[str, TensorInfo], keys: Collection[str]
+) -> Iterator[str]:
+    for name, tensor in old.items():
+        other = new.get(name)
+        if other is None or name in keys:
+            continue
+        if (tensor.dtype, tensor.shape) != (other.dtype, other.shape):
+            was, now = f"{tensor.dtype} {list(tensor.shape)}", f"{other.dtype} {list(other.shape)}"
+            yield f"tensor {safe(name)} was {was}, is {now}"
+
+
+def _ranges(
+    header: Header, new: dict[str, TensorInfo], keys: Collection[str]
+) -> Iterator[tuple[int, int, int, list[str]]]:
+    """Yield ranges of untouched data that both files hold in one piece, with their shift."""
+    begin = end = shift = 0
+    names: list[str] = []
+    for tensor in header.in_data_order:
+        other = new.get(tensor.name)
+        if other is None or tensor.name in keys or other.nbytes != tensor.nbytes:
+            continue
+        if names and (tensor.begin != end or other.begin - tensor.begin != shift):
+            yield begin, end, shift, names
+            names = []
+        if not names:
+            begin, shift = tensor.begin, other.begin - tensor.begin
+        end = tensor.end
+        names.append(tensor.name)
+    if names:
+        yield begin, end, shift, names
+
+
+def equal_bytes(
+    before: Reader, after: Reader, begin: int, end: int, shift: int, progress: Progress
+) -> bool:
+    """Compare a range of one file with the range of another that lies `shift` bytes further on."""
+    # Whole buffers are compared, by memcmp; a comparison of views would look at every element.
+    one, other = bytearray(0), bytearray(0)
+    for first in range(begin, end, CHUNK):
+        size = min(CHUNK, end - first)
+        if len(one) != size:
+            one, other = bytearray(size), bytearray(size)
+        before.fill(memoryview(one), first)
+        after.fill(memoryview(other), first + shift)
+        if one != other:
+            return False
+        progress(size)
+    return True
+
+
+def _name_them(before: Opened, after: Opened, names: list[str]) -> Iterator[str]:
+    for name in names:
+        if not _same_data(before, after, before.tensors[name], after.tensors[name]):
+            yield f"tensor {safe(name)} has other bytes"
