@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ LAYER = {
 GEOMETRY = {"kernel", "stride", "padding", "dilation", "groups"}
 REWRITE = {"rule", "to", "weight_shape", "layout", "moves_bytes", "why"}
 SWAPPED = {"output", "outcome", "rewritten", "untouched", "seconds", "verdict", "warning"}
-PROVED = {"original", "swapped", "equivalent", "scope", "layers", "other_tensors", "differences"}
+PROVED = {
+    *("original", "swapped", "equivalent", "scope", "layers"),
+    *("other_tensors", "differences", "digests"),
+}
 PROOF = {"module", "key", "equivalent", "from", "to", "given", "bits", "function", "floats"}
 FAILURE = {"path", "error", "code", "message"}
 
@@ -67,17 +71,25 @@ def test_verify(model: Path) -> None:
     swapped = model.with_name("model.linear.safetensors")
     code, verdict = document("verify", model, swapped)
     assert code == 0
-    assert set(verdict) == {"schema", "equivalent", "scope", "files", "notes"}
+    assert set(verdict) == {
+        *("schema", "equivalent", "scope", "sampled", "asked", "files"),
+        *("models", "environment", "receipt", "notes"),
+    }
     assert verdict["schema"] == "convsurgeon.verify/1"
     assert (verdict["equivalent"], verdict["scope"]) == (True, "file")
     (layer,) = verdict["files"][0]["layers"]
     assert set(layer) == PROOF
     assert set(layer["given"]) == {"geometry", "layout", "evidence"}
-    assert set(layer["bits"]) == {"equal", "elements", "differing", "note"}
-    assert set(layer["function"]) == {"equal", "difference", "bound", "outputs", "inputs", "seed"}
-    assert set(layer["floats"]) == {"dtype", "before", "after", "between"}
+    assert set(layer["bits"]) == {"equal", "elements", "differing", "note", "sha256"}
+    assert layer["function"]["probes"] == {
+        "equal": True, "tried": 12, "places": 12, "differing": 0, "sampled": False,
+    }  # fmt: skip
+    assert set(layer["floats"]) == {"dtype", "before", "after", "between", "outputs", "ratio"}
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (model, swapped)]
+    assert [one["sha256"] for one in verdict["files"][0]["digests"]] == digests
     _, alone = document("verify", swapped)
     assert (alone["equivalent"], alone["scope"]) == (True, "rewritten")
+    assert [one["sha256"] for one in alone["files"][0]["digests"]] == digests[1:]
     _, bits = document("verify", model, swapped, "--bits")
     assert bits["files"][0]["layers"][0]["function"] is None
 

@@ -23,6 +23,7 @@ from convsurgeon.plan import METADATA_KEY
 from convsurgeon.sources.catalogue import table as packed
 from convsurgeon.sources.expressions import Lookup
 from convsurgeon.sources.expressions import fields as named_in
+from tests.files import checkpoint, index_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -249,9 +250,31 @@ def test_swap_documents_are_as_the_tables_say(swapped: Path) -> None:
     assert {name for name, _ in fields({"files": proved})} <= known.keys()
 
 
+def shards(folder: Path) -> Iterator[Path]:
+    """Yield two indexes of which one names a shard that the other has not."""
+    for name in ("one", "other"):
+        place = folder / name
+        place.mkdir()
+        checkpoint(place / "a.safetensors", {"x": (2,)})
+        checkpoint(place / f"{name}.safetensors", {"y": (2,)})
+        yield index_of(place, {"x": "a.safetensors", "y": f"{name}.safetensors"})
+
+
 def test_verify_documents_are_as_the_table_says(swapped: Path) -> None:
-    new = str(swapped / "jit")
-    check([run("verify", str(SAMPLES / "jit_digits"), new), run("verify", new)], table("Verify"))
+    old, new = str(SAMPLES / "jit_digits"), str(swapped / "jit")
+    vit, receipt = str(SAMPLES / "vit_digits"), swapped / "receipt.json"
+    cs.swap(vit, swapped / "vit")
+    whole = run("verify", old, new)
+    receipt.write_text(json.dumps(whole), "utf-8")
+    model = ("--model", f"{vit}/model.py:build", "--input", "1x1x8x8")
+    documents = [
+        whole,
+        run("verify", new),
+        run("verify", vit, str(swapped / "vit"), *model),
+        run("verify", "--receipt", str(receipt)),
+        run("verify", *map(str, shards(swapped)), code=1),
+    ]
+    check(documents, table("Verify"))
 
 
 def test_restore_documents_are_as_the_table_says(swapped: Path) -> None:

@@ -52,12 +52,13 @@ def verify(
     planner = Planner(request)
     call = _Call(planner, proving, Path(original), None if swapped is None else Path(swapped))
     settings = planner.request.settings
+    torch = swapped is not None and (function or proving.trial is not None)
     return Verdict(
         files=tuple(call.files()),
         notes=(settings.note,) if settings else (),
         models=tuple(call.models()),
         asked={"original": str(original), "swapped": swapped and str(swapped), **proving.asked},
-        environment=environment(torch=function and swapped is not None) if proving.kept else None,
+        environment=environment(torch=torch) if proving.kept else None,
     )
 
 
@@ -71,7 +72,7 @@ class _Call:
     def files(self) -> Iterator[FileVerdict]:
         first = self._read(self.original)
         if self.swapped is None:
-            yield from (v for checkpoint in first for v in _alone(checkpoint))
+            yield from (v for checkpoint in first for v in self._alone(checkpoint))
             return
         second = self._read(self.swapped)
         if len(first) != len(second):
@@ -112,15 +113,18 @@ class _Call:
             )
         except ConvsurgeonError as error:
             raise error.at(partner.path) from None
+        return self._digested(found, source, partner)
+
+    def _alone(self, checkpoint: Checkpoint) -> Iterator[FileVerdict]:
+        with_recipe = [s for s in checkpoint.sources if METADATA_KEY in s.header.metadata_map]
+        for source in with_recipe or checkpoint.sources[:1]:
+            try:
+                found = check_recorded(source)
+            except ConvsurgeonError as error:
+                raise error.at(source.path) from None
+            yield self._digested(found, source)
+
+    def _digested(self, found: FileVerdict, *sources: Source) -> FileVerdict:
         if not self.proving.kept:
             return found
-        return replace(found, digests=digests_of((source.path, partner.path)))
-
-
-def _alone(checkpoint: Checkpoint) -> Iterator[FileVerdict]:
-    with_recipe = [s for s in checkpoint.sources if METADATA_KEY in s.header.metadata_map]
-    for source in with_recipe or checkpoint.sources[:1]:
-        try:
-            yield check_recorded(source)
-        except ConvsurgeonError as error:
-            raise error.at(source.path) from None
+        return replace(found, digests=digests_of([source.path for source in sources]))

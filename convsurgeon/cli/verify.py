@@ -9,6 +9,7 @@ import typer
 
 from convsurgeon.cli import options as o
 from convsurgeon.cli.run import Show, run
+from convsurgeon.errors import UsageError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 
 if TYPE_CHECKING:
@@ -77,18 +78,19 @@ Dtype = Annotated[
 ]
 
 
+Original = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The checkpoint before; alone: the swapped one, by its recipe.", show_default=False
+    ),
+]
+Swapped = Annotated[Path | None, typer.Argument(help="What swap made of it.", show_default=False)]
+
+
 def verify(
     ctx: typer.Context,
-    original: Annotated[
-        Path | None,
-        typer.Argument(
-            help="The checkpoint before; alone: the swapped one, by its recipe.",
-            show_default=False,
-        ),
-    ] = None,
-    swapped: Annotated[
-        Path | None, typer.Argument(help="What swap made of it.", show_default=False)
-    ] = None,
+    original: Original = None,
+    swapped: Swapped = None,
     bits: Bits = False,
     exhaustive: Exhaustive = False,
     receipt: Receipt = None,
@@ -113,30 +115,26 @@ def verify(
     strict: o.Strict = False,
 ) -> None:
     """Prove, or refute, that two checkpoints are equivalent."""
-
-    def work() -> Verdict:
-        given: dict[str, Any] = {**o.choices(ctx), "function": not bits}
-        given |= {name: ctx.params[name] for name in _OWN if ctx.params[name]}
-        if receipt is not None:
-            from convsurgeon.api.receipts import verify_again
-
-            return verify_again(receipt, original, swapped, **given)
-        if original is None:
-            raise _missing(ctx)
-        from convsurgeon.api.verifying import verify as api_verify
-
-        given["keep"] = as_json or report is not None
-        return api_verify(original, swapped, **given)
-
     show = Show("convsurgeon.verify/1", as_json, quiet, report)
-    run(show, work, lambda verdict: verdict.exit_code(strict=strict))
+    run(show, lambda: _verdict(ctx), lambda verdict: verdict.exit_code(strict=strict))
 
 
 _OWN = ("exhaustive", "input", "input_file", "loader", "dtype")
 
 
-def _missing(ctx: typer.Context) -> Exception:
-    from convsurgeon.errors import UsageError
+def _verdict(ctx: typer.Context) -> Verdict:
+    asked = ctx.params
+    original, swapped = asked["original"], asked["swapped"]
+    given: dict[str, Any] = {**o.choices(ctx), "function": not asked["bits"]}
+    given |= {name: asked[name] for name in _OWN if asked[name]}
+    if asked["receipt"] is not None:
+        from convsurgeon.api.receipts import verify_again
 
-    hint = f"{ctx.command_path} --help shows how"
-    return UsageError("CS090", "Missing argument 'ORIGINAL'", hint=hint)
+        return verify_again(asked["receipt"], original, swapped, **given)
+    if original is None:
+        hint = f"{ctx.command_path} --help shows how"
+        raise UsageError("CS090", "Missing argument 'ORIGINAL'", hint=hint)
+    from convsurgeon.api.verifying import verify as api_verify
+
+    given["keep"] = asked["as_json"] or asked["report"] is not None
+    return api_verify(original, swapped, **given)

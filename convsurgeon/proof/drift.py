@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from convsurgeon.proof.figures import finite
 
-ALLOWED = 16.0
-ALLOWED_IN_HALF = 4.0
-"""How many times the yardstick an output may drift; see `proof.whole` for what they rest on."""
+ALLOWED: Mapping[str, float] = {"float64": 16.0, "float32": 64.0, "bfloat16": 4.0, "float16": 4.0}
+"""By the dtype that a model is run in, how many times the yardstick an output may drift.
 
-
-def allowance(dtype: str) -> float:
-    """Return how many yardsticks an output may drift in a model that is run in this dtype."""
-    return ALLOWED_IN_HALF if dtype in {"bfloat16", "float16"} else ALLOWED
+See `proof.whole` for what these figures rest on.
+"""
+_DEFAULT = ALLOWED["float32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Drift:
     yardstick: float
     scale: float
     note: str = ""
-    allowed: float = ALLOWED
+    allowed: float = _DEFAULT
 
     @property
     def ratio(self) -> float:
@@ -135,7 +134,7 @@ class ModelVerdict:
             "dtype": self.dtype,
             "seed": self.seed,
             "perturbations": self.perturbations,
-            "allowed": allowance(self.dtype),
+            "allowed": ALLOWED.get(self.dtype, _DEFAULT),
             "outputs": [one.to_json() for one in self.outputs],
             "layers": [one.to_json() for one in self.layers],
             "notes": list(self.notes),

@@ -82,7 +82,7 @@ class FileVerdict:
         layers: every rewritten weight.
         others: how many other tensors were compared byte for byte.
         differences: what else is not equal: tensors, metadata.
-        digests: of the two files; None where nobody asked for them.
+        digests: of the files, the original first; None where nobody asked for them.
     """
 
     original: str

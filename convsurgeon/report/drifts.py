@@ -53,4 +53,4 @@ def circumstances(verdict: Verdict) -> Iterator[str]:
 def receipt_lines(differences: Sequence[str], remarks: Sequence[str]) -> Iterator[str]:
     """Yield what is otherwise than in a receipt."""
     yield from (f"otherwise than in the receipt: {safe(line)}" for line in differences)
-    yield from (f"measured anew: {safe(line)}" for line in remarks)
+    yield from (f"remark: {safe(line)}" for line in remarks)
