@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -53,10 +53,11 @@ def verify(
     call = _Call(planner, proving, Path(original), None if swapped is None else Path(swapped))
     settings = planner.request.settings
     torch = swapped is not None and (function or proving.trial is not None)
+    files = tuple(call.files())
     return Verdict(
-        files=tuple(call.files()),
+        files=files,
         notes=(settings.note,) if settings else (),
-        models=tuple(call.models()),
+        models=tuple(call.models(files)),
         asked={"original": str(original), "swapped": swapped and str(swapped), **proving.asked},
         environment=environment(torch=torch) if proving.kept else None,
     )
@@ -82,12 +83,13 @@ class _Call:
         for before, after in zip(first, second, strict=True):
             yield from self._both(before, after)
 
-    def models(self) -> Iterator[ModelVerdict]:
+    def models(self, files: Sequence[FileVerdict]) -> Iterator[ModelVerdict]:
         trial = self.proving.trial
         if trial is not None and self.swapped is not None:
             from convsurgeon.api.whole import try_models
 
-            yield try_models(self.original, self.swapped, trial)
+            layers = [layer for file in files for layer in file.layers]
+            yield try_models(self.original, self.swapped, trial, layers)
 
     def _read(self, path: Path) -> list[Checkpoint]:
         return [read_checkpoint(p, self.planner.request.read) for p in checkpoint_paths(path)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from convsurgeon.proof.figures import finite
 
-ALLOWED: Mapping[str, float] = {"float64": 16.0, "float32": 64.0, "bfloat16": 4.0, "float16": 4.0}
+ALLOWED: Mapping[str, float] = {"float64": 16.0, "float32": 256.0, "bfloat16": 4.0, "float16": 4.0}
 """By the dtype that a model is run in, how many times the yardstick an output may drift.
 
 See `proof.whole` for what these figures rest on.
@@ -25,7 +25,7 @@ class Drift:
         shape: of the tensor.
         difference: largest between the original's and the swapped model's.
         yardstick: largest between the original's and its own, after one unit in the last place of
-            its input has changed.
+            its input has changed; at least one unit in the last place of its own largest number.
         scale: largest magnitude of the original's.
         note: what is wrong beside numbers: another shape, another dtype, NaN at other places.
         allowed: how many yardsticks it may drift.

@@ -21,6 +21,8 @@ BUILDERS: Mapping[str, Builder] = {
 }
 """What stands before the colon -> what builds from the rest; everything else names a function."""
 
+PROGRAM, FUNCTION = "FILE.pt2", "function"
+
 FORMS = "timm:NAME, torchvision:NAME, transformers:PATH, diffusers:PATH, FILE.pt2, file.py:function"
 
 
@@ -36,16 +38,29 @@ def build(spec: str) -> ModelSpeaker:
         ModelError: CS052 without torch; CS062 where the model cannot be built.
         RefusedError: CS063 where a config cannot be read.
     """
+    kind, rest = parted(spec)
+    return {**BUILDERS, PROGRAM: exported.by_path, FUNCTION: function.build}[kind](rest)
+
+
+def parted(spec: str) -> tuple[str, str]:
+    """Return what kind of model a SPEC names, and which one.
+
+    Returns:
+        A key of `BUILDERS` with what stands behind the colon, or PROGRAM or FUNCTION with it all.
+
+    Raises:
+        UsageError: CS090 where the spec has another form.
+    """
     kind, colon, rest = spec.partition(":")
     if colon and rest and kind in BUILDERS:
-        return BUILDERS[kind](rest)
+        return kind, rest
     if spec.endswith(".pt2"):
-        return exported.by_path(spec)
+        return PROGRAM, spec
     target, _, name = spec.rpartition(":")
     if kind in BUILDERS or not target or not name.isidentifier():
         text = f"{spec!r} names no model"
         raise UsageError("CS090", text, where="--model", hint=f"write {FORMS}")
-    return function.build(spec)
+    return FUNCTION, spec
 
 
 def build_beside(config_path: Path) -> ModelSpeaker:

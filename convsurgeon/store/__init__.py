@@ -6,6 +6,7 @@ from convsurgeon.store.find import (
     ReadOptions,
     checkpoint_paths,
     expand,
+    only_path,
     read_checkpoint,
 )
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
@@ -38,6 +39,7 @@ __all__ = [
     "checkpoint_paths",
     "expand",
     "file_pieces",
+    "only_path",
     "read_checkpoint",
     "read_pickle",
     "read_safetensors",

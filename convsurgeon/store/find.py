@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from convsurgeon.errors import UnreadableError
+from convsurgeon.errors import UnreadableError, UsageError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
@@ -91,6 +91,21 @@ def checkpoint_paths(path: Path, *, recursive: bool = False) -> tuple[Path, ...]
         hint = "name a file, or add --recursive"
         raise UnreadableError("CS032", "the folder holds no checkpoint", where=path, hint=hint)
     return tuple(found)
+
+
+def only_path(path: Path) -> Path:
+    """Return the one file or index that a path stands for.
+
+    Raises:
+        UsageError: CS090 where a folder holds several checkpoints.
+        UnreadableError: CS032 where it holds none.
+    """
+    found = checkpoint_paths(path)
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found[:3])
+        message = f"the folder holds {len(found)} checkpoints; name one of {names}"
+        raise UsageError("CS090", message, where=path)
+    return found[0]
 
 
 def read_checkpoint(path: Path, options: ReadOptions) -> Checkpoint:

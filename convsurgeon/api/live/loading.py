@@ -13,7 +13,7 @@ from convsurgeon.errors import ConvsurgeonError, UsageError
 from convsurgeon.integrations import Translation, translate
 from convsurgeon.integrations.units import KeyMap
 from convsurgeon.limits import DEFAULT_MAX_HEADER
-from convsurgeon.store import Checkpoint, ReadOptions, checkpoint_paths, read_checkpoint
+from convsurgeon.store import Checkpoint, ReadOptions, only_path, read_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,32 +90,41 @@ def load(
     """
     if kind not in KINDS:
         raise UsageError("CS090", f"{kind!r} is none of 'linear', 'gemm'", where="kind")
-    checkpoint = read_checkpoint(_only(Path(path)), ReadOptions(limit=max_header_bytes))
+    checkpoint = read_checkpoint(only_path(Path(path)), ReadOptions(limit=max_header_bytes))
     try:
-        return _load(model, checkpoint, kind=kind, key_map=key_map, cast=cast)
+        return place(model, checkpoint, effects(checkpoint), kind=kind, key_map=key_map, cast=cast)
     except ConvsurgeonError as error:
         if str(checkpoint.path) not in error.where:
             error.where = ": ".join(filter(None, (str(checkpoint.path), error.where)))
         raise
 
 
-def _only(path: Path) -> Path:
-    found = checkpoint_paths(path)
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found[:3])
-        message = f"the folder holds {len(found)} checkpoints; name one of {names}"
-        raise UsageError("CS090", message, where=path)
-    return found[0]
-
-
-def _load(
-    model: nn.Module, checkpoint: Checkpoint, *, kind: str, key_map: KeyMap | None, cast: bool
+def place(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    done: Mapping[str, Effect],
+    *,
+    kind: str = KINDS[0],
+    key_map: KeyMap | None = None,
+    cast: bool = False,
 ) -> LoadReport:
+    """Do what `load` does with a checkpoint whose headers are read.
+
+    Args:
+        model: see `load`, as for all that follows.
+        checkpoint: the file, or an index with its shards.
+        done: what happened to weights, by key: that of the recipes, or what is known otherwise.
+        kind: what stands for a conv.
+        key_map: from the file's keys to the model's names.
+        cast: whether another floating dtype is converted.
+
+    Raises:
+        MismatchError: CS084.
+    """
     from convsurgeon.api.live.model import LiveModel
     from convsurgeon.api.live.placing import Placing
     from convsurgeon.api.live.transfer import Transfer, empty_tensors
 
-    done = effects(checkpoint)
     empty = empty_tensors(checkpoint)
     live = LiveModel(model)
     names = live.slots().keys() | live.inner_names().keys()

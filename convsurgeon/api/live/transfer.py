@@ -1,6 +1,6 @@
 """Tensors of files into parameters, one after the other.
 
-Imported by `load` alone, with torch at hand.
+Imported by `load`, and by `verify` for the inputs of whole models, with torch at hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from convsurgeon.api.live.placing import Placement, Way
 from convsurgeon.errors import MismatchError
 from convsurgeon.header import TensorInfo
 from convsurgeon.integrations import Unit
-from convsurgeon.store import Checkpoint, Reader
+from convsurgeon.store import Checkpoint, Reader, Source
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,17 @@ def empty_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
     infos = (info for source in checkpoint.sources for info in source.header.tensors)
     return {i.name: torch.empty(i.shape, dtype=_dtype(i), device="meta") for i in infos}
+
+
+def tensors_of(source: Source) -> dict[str, Tensor]:
+    """Read every tensor of one file.
+
+    Raises:
+        MismatchError: CS084 for a dtype that torch has not.
+        UnreadableError: CS038 where the file has changed since its header was read.
+    """
+    with source.reader() as reader:
+        return {info.name: _tensor(reader, info) for info in source.header.tensors}
 
 
 class Transfer:

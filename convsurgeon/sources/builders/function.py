@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from convsurgeon.errors import ModelError
-from convsurgeon.sources.builders.guard import guarded, without_memory
+from convsurgeon.sources.builders.guard import Way, guarded, without_memory
 from convsurgeon.sources.model import ModelSpeaker, need_torch
 
 
@@ -26,16 +27,25 @@ def build(spec: str) -> ModelSpeaker:
         ModelError: CS052 without torch; CS062 where the function cannot be found, fails, or
             returns something else than an nn.Module.
     """
+    return ModelSpeaker.of(called(spec, without_memory), spec)
+
+
+def called(spec: str, way: Way) -> Any:
+    """Return the nn.Module that the function makes.
+
+    Raises:
+        ModelError: CS052 or CS062, see `build`.
+    """
     target, _, name = spec.rpartition(":")
     torch = need_torch()
     # What the user's code prints must not end up in the JSON on stdout.
     with _importing(target), redirect_stdout(sys.stderr):
         function = _function(target, name, spec)
-        model = without_memory(torch, function, spec)
+        model = way(torch, function, spec)
     if not isinstance(model, torch.nn.Module):
         text = f"the function returned a {type(model).__name__}, not an nn.Module"
         raise ModelError("CS062", text, where=spec)
-    return ModelSpeaker.of(model, spec)
+    return model
 
 
 @contextmanager

@@ -8,13 +8,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from convsurgeon.errors import ConvsurgeonError, ModelError
 
 _MAX_MESSAGE = 300
 _CALL_IT = "call the function in Python to see its traceback"
 T = TypeVar("T")
+
+
+class Way(Protocol):
+    """How what makes a model is called: `without_memory` or `with_memory`."""
+
+    def __call__(self, torch: Any, make: Callable[[], Any], spec: str, hint: str = ..., /) -> Any:
+        """Return what it makes."""
 
 
 def guarded(step: Callable[[], T], spec: str, hint: str = _CALL_IT) -> T:
@@ -51,6 +58,20 @@ def without_memory(torch: Any, make: Callable[[], Any], spec: str, hint: str = _
         except RuntimeError:
             with _empty_on_meta(torch), torch.no_grad():
                 return make()
+
+    return guarded(attempt, spec, hint)
+
+
+def with_memory(torch: Any, make: Callable[[], Any], spec: str, hint: str = _CALL_IT) -> Any:
+    """Call what makes a model, as users do.
+
+    Raises:
+        ModelError: CS062 with whatever the code raises.
+    """
+
+    def attempt() -> Any:
+        with torch.no_grad():
+            return make()
 
     return guarded(attempt, spec, hint)
 

@@ -9,7 +9,13 @@ from typing import Any
 
 from convsurgeon.errors import ModelError
 from convsurgeon.sources.builders.config_path import laid_out
-from convsurgeon.sources.builders.guard import library, refuse_code, sealed, without_memory
+from convsurgeon.sources.builders.guard import (
+    Way,
+    library,
+    refuse_code,
+    sealed,
+    without_memory,
+)
 from convsurgeon.sources.model import ModelSpeaker, need_torch
 
 _LIST = "python -c 'import timm; print(timm.list_models())' lists the names"
@@ -26,12 +32,21 @@ def by_name(name: str) -> ModelSpeaker:
         ModelError: CS052 without torch; CS062 where the name is unknown or none of timm's own, or
             timm is not installed.
     """
+    return ModelSpeaker.of(model_named(name, without_memory), f"timm:{name}")
+
+
+def model_named(name: str, way: Way) -> Any:
+    """Return the nn.Module of `timm:NAME`.
+
+    Raises:
+        ModelError: CS052 or CS062, see `by_name`.
+    """
     spec = f"timm:{name}"
     # `hf-hub:` and `local-dir:` names would fetch or open a config that nobody looked at.
     if not _NAME.fullmatch(name):
         text = f"{name[:80]!r} is no plain name of timm's; nothing is downloaded"
         raise ModelError("CS062", text, where=spec, hint=_LIST)
-    return _created(name, spec)
+    return _created(name, spec, way)
 
 
 def of_config(config: Mapping[str, Any], source: str) -> ModelSpeaker:
@@ -42,16 +57,24 @@ def of_config(config: Mapping[str, Any], source: str) -> ModelSpeaker:
     """
     refuse_code(config, source)
     with laid_out(config) as folder:
-        return _created(f"local-dir:{folder}", source)
+        return ModelSpeaker.of(_created(f"local-dir:{folder}", source, without_memory), source)
 
 
-def _created(name: str, source: str) -> ModelSpeaker:
+def _created(name: str, source: str, way: Way) -> Any:
     torch = need_torch()
-    timm = library("timm", _library, source)
+    timm = installed(source)
     with sealed():
         make = partial(timm.create_model, name, pretrained=False)
-        model = without_memory(torch, make, source, _LIST)
-    return ModelSpeaker.of(model, source)
+        return way(torch, make, source, _LIST)
+
+
+def installed(source: str) -> Any:
+    """Import the library, in silence.
+
+    Raises:
+        ModelError: CS062 where it is not installed, or its import fails.
+    """
+    return library("timm", _library, source)
 
 
 def _library() -> Any:

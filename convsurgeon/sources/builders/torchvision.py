@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from convsurgeon.errors import ModelError
-from convsurgeon.sources.builders.guard import library, sealed, without_memory
+from convsurgeon.sources.builders.guard import Way, library, sealed, without_memory
 from convsurgeon.sources.model import ModelSpeaker, need_torch
 
 
@@ -16,6 +16,15 @@ def by_name(name: str) -> ModelSpeaker:
 
     Raises:
         ModelError: CS052 without torch; CS062 where the name is unknown or torchvision missing.
+    """
+    return ModelSpeaker.of(model_named(name, without_memory), f"torchvision:{name}")
+
+
+def model_named(name: str, way: Way) -> Any:
+    """Return the nn.Module of `torchvision:NAME`, without trained weights.
+
+    Raises:
+        ModelError: CS052 or CS062, see `by_name`.
     """
     spec = f"torchvision:{name}"
     torch = need_torch()
@@ -26,8 +35,7 @@ def by_name(name: str) -> ModelSpeaker:
     make = models.get_model_builder(name)
     weights = [p for p in inspect.signature(make).parameters if p.startswith("weights")]
     with sealed():
-        model = without_memory(torch, partial(make, **dict.fromkeys(weights)), spec)
-    return ModelSpeaker.of(model, spec)
+        return way(torch, partial(make, **dict.fromkeys(weights)), spec)
 
 
 def _library() -> Any:
