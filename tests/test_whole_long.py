@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import convsurgeon as cs
 from convsurgeon.api.whole import Trial, try_models
 from convsurgeon.errors import UsageError
 from convsurgeon.proof import ModelVerdict
+from convsurgeon.proof.drift import ALLOWED
 from convsurgeon.sources.live import build_live
 from tests.whole_cases import changed
 
@@ -41,6 +44,22 @@ def tried(spec: str, folder: Path, *inputs: str, **options: Any) -> tuple[ModelV
 
 def shifted(weight: torch.Tensor) -> torch.Tensor:
     return weight.roll(1, dims=1)
+
+
+DRIFT = Path(__file__).parent.parent / "benchmarks" / "drift.py"
+
+
+def test_the_benchmark_prints_its_table() -> None:
+    options = ["--seeds", "1", "--only", "lenet", "--dtype", "float64"]
+    command = [sys.executable, str(DRIFT), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    machine, head, _, row, everything = done.stdout.splitlines()
+    assert "CPUs" in machine
+    figures = dict(
+        zip(*([c.strip() for c in line.split("|")] for line in (head, row)), strict=True)
+    )
+    assert float(figures["true: largest"]) < ALLOWED["float64"] < float(figures["layout: least"])
+    assert everything.startswith("| **all** | float64 |")
 
 
 TIMM = {

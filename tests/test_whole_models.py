@@ -15,8 +15,9 @@ from torch import Tensor
 
 import convsurgeon as cs
 from convsurgeon.api.whole import Trial, try_models
-from convsurgeon.errors import MismatchError, ModelError, UsageError
+from convsurgeon.errors import MismatchError, ModelError, PickleError, UsageError
 from convsurgeon.proof import ModelVerdict
+from convsurgeon.store import ReadOptions
 from tests.test_samples import FOLDER
 from tests.whole_cases import SAMPLES, changed, sample
 
@@ -168,6 +169,19 @@ def test_names_behind_a_wrapper(prefix: str, tmp_path: Path) -> None:
     safetensors_torch.save_file({prefix + k: t for k, t in tensors.items()}, wrapped)
     cs.swap(wrapped, out, model=spec)
     assert tried((wrapped, out, spec), ("4x1x8x8",)).equivalent
+
+
+def test_a_dictionary_of_a_pytorch_file(tmp_path: Path) -> None:
+    source, _, spec = sample(VIT, tmp_path)
+    tensors = safetensors_torch.load_file(source)
+    both, out = tmp_path / "both.pt", tmp_path / "out.safetensors"
+    torch.save({"model": tensors, "ema": {k: 2 * t for k, t in tensors.items()}}, both)
+    cs.swap(both, out, model=spec, key="model")
+    for key, same in (("model", True), ("ema", False)):
+        trial = Trial(spec, None, ("1x1x8x8",), read=ReadOptions(key=key))
+        assert try_models(both, out, trial).equivalent == same
+    with pytest.raises(PickleError, match="CS051"):
+        try_models(both, out, Trial(spec, None, ("1x1x8x8",)))
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,6 +51,7 @@ class Trial:
         input_file: the tensors that they are run on; None for random ones.
         dtype: that they are run in; None for that of the file.
         seed: of random inputs and of the perturbations.
+        read: how checkpoints are read; a loader reads them in its own way.
     """
 
     spec: str | None
@@ -59,6 +60,7 @@ class Trial:
     input_file: Path | None = None
     dtype: str | None = None
     seed: int = SEED
+    read: ReadOptions = field(default_factory=ReadOptions)
 
 
 def try_models(
@@ -105,7 +107,7 @@ def _placed(
     make: Maker,
     layers: Sequence[LayerVerdict],
 ) -> ModelVerdict:
-    first, second = (read_checkpoint(only_path(p), ReadOptions()) for p in paths)
+    first, second = (read_checkpoint(only_path(p), trial.read) for p in paths)
     done = {**{layer.key: _effect(layer) for layer in layers}, **effects(second)}
     stored = stored_dtypes(first)
     dtype = trial.dtype or usual_dtype(stored)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
+from convsurgeon.geometry import Geometry
 from convsurgeon.header import TensorInfo
 from convsurgeon.plan import Step
 
@@ -61,13 +62,24 @@ def pairs(steps: tuple[Step, ...]) -> tuple[Pair, ...]:
     """Group steps by weight.
 
     Raises:
-        RecipeError: CS082 where the steps of one weight do not follow from each other.
+        RecipeError: CS082 where the steps of one weight do not follow from each other, or a step
+            is about a convolution whose windows are no patches.
     """
     by_key: dict[str, list[Step]] = {}
     for step in steps:
         by_key.setdefault(step.key, []).append(step)
     for key, chain in by_key.items():
+        if not all(_plain(step.geometry.effective()) for step in chain):
+            message = (
+                f"the recipe's {key} has padding, dilation or groups: no two forms of one layer"
+            )
+            raise RecipeError("CS082", message)
         for step, following in pairwise(chain):
             if step.target_shape != following.source_shape:
                 raise RecipeError("CS082", f"the recipe's steps for {key} do not follow")
     return tuple(Pair(key, tuple(chain)) for key, chain in by_key.items())
+
+
+def _plain(geometry: Geometry) -> bool:
+    """Tell whether every window is a patch of its own, which is what both forms are run on."""
+    return not any(geometry.padding) and set(geometry.dilation) == {1} and geometry.groups == 1

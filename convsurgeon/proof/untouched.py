@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan import METADATA_KEY, recipe_of
+from convsurgeon.header import Header, TensorInfo, lay_out
+from convsurgeon.plan import METADATA_KEY, Original, recipe_of
 from convsurgeon.store import CHUNK, Reader
 from convsurgeon.untrusted import safe
 
@@ -50,7 +52,7 @@ def untouched_differences(
         *_names(old, new, renamed),
         *_metadata(before.header, after.header),
         *_headers(old, new, keys),
-        *_recorded_header(before, after.header),
+        *_recorded_original(before, after.header),
     ]
     for begin, end, shift, names in _ranges(before.header, new, keys):
         if not equal_bytes(before.reader, after.reader, begin, end, shift, progress):
@@ -120,13 +122,38 @@ def _metadata(original: Header, swapped: Header) -> Iterator[str]:
             yield f"metadata {safe(key)} changed"
 
 
-def _recorded_header(before: Opened, swapped: Header) -> Iterator[str]:
-    """Hold the digest that `restore` will rebuild the header by against the original's own."""
+def _recorded_original(before: Opened, swapped: Header) -> Iterator[str]:
+    """Hold what `restore` will give back the original by against the original itself."""
     recipe = recipe_of(swapped)
-    if recipe is None or METADATA_KEY in before.header.metadata_map:
+    if recipe is None:
         return
-    if hashlib.sha256(before.reader.prefix()).hexdigest() != recipe.original.header_sha256:
+    earlier, said = recipe_of(before.header), recipe.original
+    if earlier is not None:
+        if said != earlier.original:
+            yield "the recipe does not know the first original as the original's own does"
+        return
+    prefix = before.reader.prefix()
+    if hashlib.sha256(prefix).hexdigest() != said.header_sha256:
         yield "the recipe's digest of the header is not that of the original"
+    elif _rebuilt(said, before.header) != prefix:
+        yield "the recipe does not describe the original's header"
+
+
+def _rebuilt(said: Original, header: Header) -> bytes:
+    """Return the header that a recipe gives back; nothing where it cannot."""
+    length = said.header_length
+    try:
+        if said.header is None:
+            metadata = header.metadata or ()
+            return lay_out(
+                replace(header, metadata=metadata if said.has_metadata else None), length
+            )
+        packed = base64.b64decode(said.header, validate=True)
+        if said.has_metadata == (header.metadata is not None):
+            return zlib.decompressobj().decompress(packed, length + 8)
+    except (ValueError, zlib.error):
+        pass
+    return b""
 
 
 def _headers(
