@@ -1,7 +1,8 @@
 """transformers: its files name and cut tensors otherwise than its models do.
 
 Which key becomes which name, `convsurgeon.sources.names` asks the library; what a conversion makes
-of the tensors, and which tensors a file may lack, is asked here.
+of the tensors, and which tensors a file may lack, is asked here. `swapped_weights` is the other way
+round: it lets the library's own `from_pretrained` read a swapped checkpoint.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from convsurgeon.integrations.conversions import swapped_weights
 from convsurgeon.sources.names import Renamed, renamed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = ["Conversion", "conversions", "ignored", "swapped_weights"]
 
 Conversion = Callable[[dict[str, "Tensor"]], dict[str, "Tensor"]]
 
