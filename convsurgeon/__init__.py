@@ -7,6 +7,9 @@
     verdict = cs.verify("model.safetensors", "out.safetensors") # verdict.equivalent
     cs.restore("out.safetensors", "again.safetensors")          # byte-identical to the original
     cs.load(model, "out.safetensors")                           # swap the layers, load strictly
+    plan    = cs.swap_module(model)                             # the layers of a model in memory
+    cs.restore_module(model)                                    # the original layers again
+    figures = cs.bench("model.safetensors")                     # both forms timed here, with advice
 
 Importing the package imports neither torch nor rich: each name is looked up when it is used.
 """
@@ -19,7 +22,11 @@ from typing import TYPE_CHECKING
 from convsurgeon.version import __version__
 
 if TYPE_CHECKING:
+    from convsurgeon.api.benching import bench
     from convsurgeon.api.live.loading import LoadReport, load
+    from convsurgeon.api.live.reported import ModuleReport
+    from convsurgeon.api.live.surgery import swap_module
+    from convsurgeon.api.live.undoing import restore_module
     from convsurgeon.api.restoring import restore
     from convsurgeon.api.scanning import scan
     from convsurgeon.api.swapping import swap
@@ -28,33 +35,44 @@ if TYPE_CHECKING:
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
     from convsurgeon.results import RestoreReport, SwapReport
+    from convsurgeon.timing import BenchReport
 
 _HOMES = {
+    "BenchReport": "convsurgeon.timing",
     "ConvsurgeonError": "convsurgeon.errors",
     "LoadReport": "convsurgeon.api.live.loading",
+    "ModuleReport": "convsurgeon.api.live.reported",
     "Plan": "convsurgeon.plan",
     "RestoreReport": "convsurgeon.results",
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
+    "bench": "convsurgeon.api.benching",
     "load": "convsurgeon.api.live.loading",
     "restore": "convsurgeon.api.restoring",
+    "restore_module": "convsurgeon.api.live.undoing",
     "scan": "convsurgeon.api.scanning",
     "swap": "convsurgeon.api.swapping",
+    "swap_module": "convsurgeon.api.live.surgery",
     "verify": "convsurgeon.api.verifying",
 }
 
 __all__ = [
+    "BenchReport",
     "ConvsurgeonError",
     "LoadReport",
+    "ModuleReport",
     "Plan",
     "RestoreReport",
     "SwapReport",
     "Verdict",
     "__version__",
+    "bench",
     "load",
     "restore",
+    "restore_module",
     "scan",
     "swap",
+    "swap_module",
     "verify",
 ]
 

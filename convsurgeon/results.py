@@ -8,6 +8,7 @@ from typing import Any
 from convsurgeon.plan import Failure, FilePlan, Plan, Verdict
 from convsurgeon.proof import FileVerdict
 from convsurgeon.proof import Verdict as Proof
+from convsurgeon.timing import BenchReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +130,5 @@ class RestoreReport:
         return {"schema": "convsurgeon.restore/1", "files": [f.to_json() for f in self.files]}
 
 
-Report = Plan | SwapReport | RestoreReport | Proof
+Report = Plan | SwapReport | RestoreReport | BenchReport | Proof
 """Everything that can be shown or saved."""

@@ -24,6 +24,7 @@ from convsurgeon.sources.catalogue import table as packed
 from convsurgeon.sources.expressions import Lookup
 from convsurgeon.sources.expressions import fields as named_in
 from tests.files import checkpoint, index_of
+from tests.timing_cases import conv1d_file
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -282,7 +283,16 @@ def test_restore_documents_are_as_the_table_says(swapped: Path) -> None:
     check([run("restore", str(swapped / "jit"), "-o", out)], table("Restore"))
 
 
-@pytest.mark.parametrize("command", ["scan", "swap", "verify", "restore"])
+def test_bench_documents_are_as_the_table_says(tmp_path: Path) -> None:
+    conv1d_file(tmp_path / "line.safetensors")
+    (tmp_path / "gone.safetensors").write_bytes(b"")
+    few = ("--device", "cpu", "--rounds", "1", "--geometry", "proj=s2", "--dtype", "bfloat16")
+    more = ("--device", "cpu", "--rounds", "5", "--seconds", "0.001", "--backward")
+    documents = [run("bench", str(tmp_path), *few, code=4)]
+    check([*documents, run("bench", str(SAMPLES / "vit_digits"), *more)], table("Bench"))
+
+
+@pytest.mark.parametrize("command", ["scan", "swap", "verify", "restore", "bench"])
 def test_documents_of_failed_calls_are_as_the_page_says(command: str) -> None:
     document = run(command, "missing", code=3)
     assert list(document) == ["schema", "files", "errors"]

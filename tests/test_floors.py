@@ -20,10 +20,10 @@ FLOORS: list[set[str]] = [
     {"header", "geometry", "rearrangement"},
     {"tree", "rules", "evidence", "stored"},
     {"plan"},
-    {"store", "sources"},
-    {"rewrite", "proof", "nn"},
+    {"store", "sources", "nn"},
+    {"rewrite", "proof", "timing"},
     {"results", "integrations"},
-    {"api", "bench", "report"},
+    {"api", "report"},
     {"cli"},
     {"__main__"},
 ]

@@ -174,3 +174,21 @@ def test_vmap(kind: str) -> None:
     got = torch.func.vmap(replacement(kind, conv))(x)
     for row, maps in zip(got, x, strict=True):
         assert_close(row, conv(maps), absolute(conv)(maps.abs()), products(conv))
+
+
+@pytest.mark.parametrize("lead", [(), (4,), (2, 0), (2, 3, 4)])
+def test_patches_that_were_cut_already(kind: str, lead: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    conv = make_conv((2, 3), dtype=torch.float64)
+    maps = torch.randn(*lead, 3, 2, 3, dtype=torch.float64)
+    rows = (maps if kind != "p1 p2 c" else maps.movedim(-3, -1)).flatten(-3)
+    got = replacement(kind, conv).forward_patches(rows)
+    want = conv(maps.reshape(-1, 3, 2, 3)).reshape(*lead, 4)
+    magnitude = absolute(conv)(maps.abs().reshape(-1, 3, 2, 3)).reshape(*lead, 4)
+    assert_close(got, want, magnitude, products(conv))
+
+
+@pytest.mark.parametrize("shape", [(), (17,), (19,), (2, 36), (3, 2, 3)])
+def test_patches_of_another_length(kind: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError, match="expected rows of 18 features"):
+        replacement(kind, make_conv((2, 3))).forward_patches(torch.ones(shape))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -185,6 +186,8 @@ def test_a_quantised_inner_layer_is_fed_contiguous_rows(
     inner: Any = Int8(module.linear)
     module.linear = inner
     assert torch.equal(module(x), want)  # sums of whole numbers, exact in any order
+    rows = torch.randint(-9, 9, (3 * math.prod(kernel), 5)).float().T
+    assert torch.equal(module.forward_patches(rows), rows @ inner.weight.float().T)
 
 
 def test_a_weight_that_knows_no_views() -> None:

@@ -90,3 +90,35 @@ def test_what_cannot_be_cut_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         patchify(x, kernel, order)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [(2,), (6,), (2, 5), (5, 2), (1, 3), (2, 1, 2), (1, 2, 7)])
+@pytest.mark.parametrize("order", LAYOUTS)
+def test_short_and_long_kernels_give_contiguous_rows(
+    kernel: tuple[int, ...], order: str, dtype: torch.dtype
+) -> None:
+    """Short ones are cut another way; a product is slow over rows that are not contiguous."""
+    x = torch.randn(2, 3, *(2 * k + 1 for k in kernel)).to(dtype)
+    tokens = patchify(x, kernel, order)
+    assert tokens.is_contiguous()
+    last = tuple(size - 1 for size in tokens.shape[1:-1])
+    assert torch.equal(tokens.flatten(1, -2)[:, -1], one_patch(x, kernel, last, order))
+
+
+def test_rows_of_one_position_are_a_view_unless_their_floats_are_short() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    assert patchify(x, (1, 1)).data_ptr() == x.data_ptr()
+    short = patchify(x.bfloat16(), (1, 1))
+    assert short.is_contiguous()
+    assert torch.equal(short, x.bfloat16().permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("kernel", [(2, 3), (5, 6)])
+@pytest.mark.parametrize("order", LAYOUTS)
+def test_the_gradient_of_a_cut_puts_each_element_back(kernel: tuple[int, int], order: str) -> None:
+    x = torch.randn(2, 3, 2 * kernel[0] + 1, 2 * kernel[1], requires_grad=True)
+    (grad,) = torch.autograd.grad(patchify(x, kernel, order), x, patchify(x, kernel, order))
+    inside = (..., slice(2 * kernel[0]), slice(None))
+    assert torch.equal(grad[inside], x[inside])
+    assert not grad[..., -1, :].any()

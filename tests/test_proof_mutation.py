@@ -5,13 +5,11 @@ The mutants are those of benchmarks/mutation, which finds out what is true witho
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,14 +20,13 @@ from mutation.cases import CYCLE, LAYOUTS, RULES, Case, case, original, swapped
 from mutation.content import RECIPE, Content, pack, unpack
 from mutation.files import CONTROLS
 from mutation.floats import FORMATS, codes, values
-from mutation.judge import choices, judged, prepare
+from mutation.judge import judged, prepare
 from mutation.judged import Judged
 from mutation.kind import Subject
 from mutation.mutants import GROUPS, KINDS, Mutant, damaged, mutants
 from mutation.oracle import Finding, Truth, find
 
 import convsurgeon as cs
-from convsurgeon.errors import RecipeError
 from convsurgeon.proof import Bits, FileVerdict, Verdict, bits, untouched
 from tests.proof_pairs import TORCH
 
@@ -98,39 +95,6 @@ def test_what_differs_in_all_pieces_is_counted(
     assert layer.bits.note.endswith("the first is number 0")
 
 
-TWICE = next(c for n in range(CYCLE) if len((c := case(n, SEED)).modules) > 1 and c.to == "linear")
-
-
-FIRST_RECORD: dict[str, Callable[[dict[str, Any]], object]] = {
-    "its step": lambda record: record["steps"][0].update(sha256="0" * 64),
-    "the name of the original": lambda record: record["original"].update(name="x.safetensors"),
-    "the header": lambda record: record["original"].update(has_metadata=False),
-}
-
-
-@pytest.mark.parametrize("name", FIRST_RECORD)
-def test_what_the_first_swap_recorded_stays(name: str, tmp_path: Path) -> None:
-    """A file that was swapped before is an original too; its record is a part of it."""
-    first, second = ({**choices(TWICE), "layers": [module]} for module in TWICE.modules)
-    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
-    paths[0].write_bytes(pack(original(TWICE)))
-    cs.swap(paths[0], paths[1], verify="bits", **first)
-    cs.swap(paths[1], paths[2], verify="bits", **second)
-    assert not refuted(paths[1], paths[2])
-    content = unpack(paths[2].read_bytes())
-    record = json.loads(content.metadata[RECIPE])
-    FIRST_RECORD[name](record)
-    paths[3].write_bytes(pack(content.saying(**{RECIPE: json.dumps(record)})))
-    assert refuted(paths[1], paths[3])
-
-
-def refuted(before: Path, after: Path) -> bool:
-    try:
-        return not cs.verify(before, after).equivalent
-    except RecipeError:
-        return True
-
-
 def verdict_on(tmp_path: Path, of: Case, wanted: Callable[[Mutant], bool]) -> FileVerdict:
     """What all proofs together say about the first mutant that is wanted."""
     prepared = prepare(tmp_path, of)
@@ -154,16 +118,6 @@ def test_a_new_nan_is_seen_on_random_inputs_too(tmp_path: Path) -> None:
     assert layer.function is not None
     assert not layer.function.within
     assert not layer.function.probes.equal
-
-
-def test_a_detour_is_refuted_by_the_function_although_the_bits_follow_it(tmp_path: Path) -> None:
-    kind = "record of a detour, and a weight that took it"
-    cases = (case(number, SEED) for number in range(CYCLE))
-    of = next(one for one in cases if kind in {mutant.kind for mutant in mutants(one)})
-    found = verdict_on(tmp_path, of, lambda mutant: mutant.kind == kind)
-    assert found.layers[0].bits.equal
-    assert found.differences == ()
-    assert not found.equivalent
 
 
 def test_nothing_compared_is_not_equivalent() -> None:

@@ -32,6 +32,7 @@ from convsurgeon.proof import (
     Verdict,
 )
 from convsurgeon.report.markdown import as_markdown
+from convsurgeon.report.save import markdown
 from convsurgeon.report.words import duration, folded, size
 from convsurgeon.results import Report
 from tests.cli_helpers import NASTY, check_snapshot, f32, shown, write
@@ -191,7 +192,7 @@ def test_snapshots(width: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_markdown_snapshots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in values(monkeypatch, tmp_path).items():
-        check_snapshot(f"{name}.md", as_markdown(value))
+        check_snapshot(f"{name}.md", markdown(value))
 
 
 def unfolded(text: str) -> str:

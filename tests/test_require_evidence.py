@@ -15,7 +15,7 @@ from convsurgeon.errors import ConvsurgeonError, NothingToDoError, RecipeError
 from convsurgeon.evidence import Level, Statement, in_words
 from convsurgeon.plan import Plan, Step
 from convsurgeon.proof import Verdict
-from convsurgeon.report.markdown import as_markdown
+from convsurgeon.report.save import markdown
 from convsurgeon.results import Report
 from convsurgeon.sources.config import ConfigSpeaker
 from tests.cli_helpers import document, f32, invoke, read, shown, write
@@ -123,7 +123,7 @@ def test_every_view_of_every_command_shows_level_and_source(level: Level, hear: 
         explained = isinstance(report, Plan) and bool(report.files[0].silent)
         if not explained or level is Level.FINGERPRINT:
             assert WORDS[level] in shown(report, 200)
-        assert WORDS[level] in as_markdown(report)
+        assert WORDS[level] in markdown(report)
         evidence = json.dumps(report.to_json())
         assert json.dumps({"level": level.label, "source": SOURCE}) in evidence
         if not isinstance(report, Verdict):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import convsurgeon as cs
 from convsurgeon.errors import ConvsurgeonError, PickleError, UnreadableError
 from convsurgeon.store import PICKLE_SUFFIXES, read_pickle, read_safetensors
-from convsurgeon.store.pickles import _NAMES
+from convsurgeon.store.pickles import DTYPE_NAMES
 
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 DESERIALIZE: Any = safetensors.deserialize
-DTYPES = [getattr(torch, name) for name in _NAMES]
+DTYPES = [getattr(torch, name) for name in DTYPE_NAMES]
 
 
 def patterned(dtype: Any, *shape: int) -> Any:

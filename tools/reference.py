@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _WIDTH = 100
 _NOTE = "<!-- Written by tools/reference.py: change the code, not this page. -->"
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")
+_CHOICES = {"choices": "Choices", "proving": "VerifyChoices", "bench_choices": "BenchChoices"}
 _ITEM = re.compile(r"(\*{0,2}[\w., ]+): (.*)")
 
 
@@ -139,11 +140,13 @@ def python_page() -> str:
     lines += [*_wrapped(f"{text} Importing `convsurgeon` imports neither torch nor rich."), ""]
     public = [name for name in package.__all__ if name != "__version__"]
     functions = [name for name in public if inspect.isfunction(getattr(package, name))]
-    choices = import_module("convsurgeon.api.choices").Choices
     lines += ["## Functions", ""]
     for name in functions:
         lines += _entry(f"convsurgeon.{name}", getattr(package, name))
-    lines += ["### Choices", "", *_docstring(choices), "", "## Values", ""]
+    for home, name in _CHOICES.items():
+        value = getattr(import_module(f"convsurgeon.api.{home}"), name)
+        lines += [f"### {name}", "", *_docstring(value), ""]
+    lines += ["## Values", ""]
     for name in public:
         if name not in functions and name != "ConvsurgeonError":
             lines += [*_entry(f"convsurgeon.{name}", getattr(package, name)), *_members(name)]

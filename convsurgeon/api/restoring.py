@@ -116,7 +116,10 @@ def _prove(written: Path, file: SafetensorsFile) -> None:
     Every byte that did not move is compared, and the recorded digests have to hold.
     """
     # The original's header may be longer than what swap made of it.
-    verdict = compare(read_safetensors(written, FORMAT_MAX_HEADER), file, function=False)
+    try:
+        verdict = compare(read_safetensors(written, FORMAT_MAX_HEADER), file, function=False)
+    except ConvsurgeonError as error:
+        raise error.at(file.path) from None
     changed = [layer.module for layer in verdict.layers if not layer.bits.equal]
     if changed:
         message = f"the weight of {changed[0]} was changed since the swap"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from convsurgeon.cli.bench import bench
 from convsurgeon.cli.explain import explain
 from convsurgeon.cli.restore import restore
 from convsurgeon.cli.run import leave, wrong_usage
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (scan, swap, verify, restore, explain):
+for command in (scan, swap, verify, restore, bench, explain):
     app.command(epilog=_EPILOG)(command)
 
 

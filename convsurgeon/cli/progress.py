@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from convsurgeon.api.work import Progress
 
 _PATIENCE = 1.0
+_COUNTED = {"bytes": "DownloadColumn", "layers": "MofNCompleteColumn"}
+"""What is counted -> the column of rich that shows how far it is."""
 
 
 class _Bar:
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
         self._began = monotonic()
         self._bars: Bars | None = None
         self._task: tuple[str, int] | None = None
@@ -35,11 +38,13 @@ class _Bar:
         bars.update(self._task[1], completed=done)  # type: ignore[arg-type]
 
     def _start(self) -> Bars:
+        from rich import progress as rich
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
-        self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        text = rich.TextColumn("{task.description}", markup=False)
+        counted = getattr(rich, _COUNTED[self._unit])()
+        columns = (text, rich.BarColumn(), counted)
+        self._bars = rich.Progress(*columns, console=Console(stderr=True), transient=True)
         self._bars.start()
         return self._bars
 
@@ -49,12 +54,17 @@ class _Bar:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Give a callback that draws a bar on stderr, where that is wanted."""
+def progress(*, quiet: bool, unit: str = "bytes") -> Iterator[Progress]:
+    """Give a callback that draws a bar on stderr, where that is wanted.
+
+    Args:
+        quiet: whether it is not.
+        unit: what is counted, `bytes` or `layers`.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
         return
-    bar = _Bar()
+    bar = _Bar(unit)
     try:
         yield bar
     finally:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from convsurgeon.nn.exact import refuse_unless_plain
-from convsurgeon.nn.patches import flatten_weight, unflatten_weight
+from convsurgeon.nn.patches import check_features, flatten_weight, unflatten_weight
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
@@ -173,12 +173,7 @@ def to_windows(x: Tensor, in_channels: int, kernel: tuple[int, ...]) -> Tensor:
     Raises:
         RuntimeError: as a linear layer does, for a wrong number of features.
     """
-    features = in_channels * math.prod(kernel)
-    # Without this check a reshape would accept rows of twice the length as twice the rows.
-    if x.dim() == 0 or x.shape[-1] != features:
-        raise RuntimeError(
-            f"expected rows of {features} features, but got an input of size {list(x.shape)}"
-        )
+    check_features(x, in_channels, kernel)
     return x.reshape(-1, in_channels, *kernel)
 
 

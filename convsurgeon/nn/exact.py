@@ -84,6 +84,8 @@ def _oddities(module: nn.Module, expected: type[nn.Module]) -> Iterator[str]:
         yield f"its type is not exactly {expected.__name__}"
     if "forward" in vars(module):
         yield "its forward was replaced on the instance (by an offloading library, for example)"
+    if "_compiled_call_impl" in vars(module):
+        yield "it was compiled by itself, and what was compiled calls this very module"
     # Not isinstance here either: a tensor subclass is quantised, packed or spread over devices.
     if type(module.weight) is not nn.Parameter or not module.weight.is_floating_point():
         yield "its weight is not a plain floating-point parameter"

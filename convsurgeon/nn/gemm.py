@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from convsurgeon.nn.exact import inexact, refuse_unless_exact
-from convsurgeon.nn.patches import to_map, to_tokens
+from convsurgeon.nn.patches import check_features, to_map, to_tokens
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Leaves of a symbolic trace, as torch's own convolutions are: they compare sizes, which a trace
 # cannot follow.
-torch.fx.wrap("to_tokens")
-torch.fx.wrap("to_map")
+for _leaf in ("to_tokens", "check_features", "to_map"):
+    torch.fx.wrap(_leaf)
 
 _Conv = TypeVar("_Conv", bound=_ConvNd)
 
@@ -94,9 +94,19 @@ class _GemmConv(_ConvNd):
         if reason is not None:
             raise RuntimeError(f"{type(self).__name__} cannot compute this: {reason}; use to_conv")
         tokens = to_tokens(input, self.in_channels, self.kernel_size, CHANNEL_FIRST)
+        return to_map(self.forward_patches(tokens), input, self.kernel_size)
+
+    def forward_patches(self, patches: Tensor) -> Tensor:
+        """Map patches that were cut already, channel first ("c p1 p2", see `patchify`).
+
+        Shapes: `[..., C * prod(kernel)]` to `[..., O]`.
+
+        Raises:
+            RuntimeError: for a wrong number of features.
+        """
+        check_features(patches, self.in_channels, self.kernel_size)
         # flatten is a view of a contiguous weight, and a copy of a channels-last one.
-        out = F.linear(tokens, self.weight.flatten(1), self.bias)
-        return to_map(out, input, self.kernel_size)
+        return F.linear(patches, self.weight.flatten(1), self.bias)
 
 
 class GemmConv1d(_GemmConv, nn.Conv1d):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convsurgeon.nn.exact import refuse_unless_exact, refuse_unless_plain
 from convsurgeon.nn.patches import (
     MAX_DIMS,
+    check_features,
     check_layout,
     flatten_weight,
     to_map,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 # Leaves of a symbolic trace, as torch's own convolutions are: they compare sizes, which a trace
 # cannot follow.
-torch.fx.wrap("to_tokens")
-torch.fx.wrap("to_map")
+for _leaf in ("to_tokens", "check_features", "to_map"):
+    torch.fx.wrap(_leaf)
 
 _CONVS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -155,10 +156,21 @@ class PatchLinear(nn.Module):
                 input smaller than the kernel.
         """
         tokens = to_tokens(input, self.in_channels, self.kernel_size, self.layout)
+        return to_map(self.forward_patches(tokens), input, self.kernel_size)
+
+    def forward_patches(self, patches: Tensor) -> Tensor:
+        """Map patches that were cut already in this layer's `layout` (see `patchify`).
+
+        Shapes: `[..., C * prod(kernel)]` to `[..., O]`.
+
+        Raises:
+            RuntimeError: for a wrong number of features.
+        """
+        check_features(patches, self.in_channels, self.kernel_size)
         # Quantised layers and wrappers may take `view`s of what they get; nn.Linear needs no copy.
-        if type(self.linear) is not nn.Linear:
-            tokens = tokens.contiguous()
-        return to_map(self.linear(tokens), input, self.kernel_size)
+        plain = type(self.linear) is nn.Linear
+        out: Tensor = self.linear(patches if plain else patches.contiguous())
+        return out
 
     @property
     def weight(self) -> Tensor:

@@ -14,6 +14,7 @@ all of it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 MAX_DIMS = 3
 # A copy goes along its target's last axis, in loops as long as the kernel's last axis. Up to this
-# length starting the loops costs more than the copy: at 2, up to ten times as much on a CPU.
+# length starting the loops costs a CPU more than the copy: at 2, four to seven times as much.
 _SHORT = 4
+_FLOAT = 4  # bytes
 
 
 def check_layout(layout: str) -> None:
@@ -39,6 +41,20 @@ def check_layout(layout: str) -> None:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {LAYOUTS}, not {layout!r}")
+
+
+def check_features(rows: Tensor, in_channels: int, kernel: Sequence[int]) -> None:
+    """Refuse rows `[..., C * prod(kernel)]` of another length.
+
+    Raises:
+        RuntimeError: as a linear layer does, for a wrong number of features.
+    """
+    features = in_channels * math.prod(kernel)
+    # Without this check a reshape would accept rows of twice the length as twice the rows.
+    if rows.dim() == 0 or rows.shape[-1] != features:
+        raise RuntimeError(
+            f"expected rows of {features} features, but got an input of size {list(rows.shape)}"
+        )
 
 
 def patchify(x: Tensor, kernel: Sequence[int], order: str = CHANNEL_FIRST) -> Tensor:
@@ -54,7 +70,8 @@ def patchify(x: Tensor, kernel: Sequence[int], order: str = CHANNEL_FIRST) -> Te
             "p1 p2 c" channel last. In 3-D they stand for "c t p1 p2" and "t p1 p2 c", and so on.
 
     Returns:
-        Tokens `[B, *grid, C * prod(kernel)]`, `grid[i] = spatial[i] // kernel[i]`; any strides.
+        Tokens `[B, *grid, C * prod(kernel)]`, `grid[i] = spatial[i] // kernel[i]`; contiguous,
+        or a view where patches lie in order already or the kernel is 1 in "c p1 p2".
 
     Raises:
         ValueError: the order is unknown, or `x` has not `len(kernel) + 2` axes.
@@ -76,10 +93,35 @@ def patchify(x: Tensor, kernel: Sequence[int], order: str = CHANNEL_FIRST) -> Te
     grid_axes, patch_axes = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
     if order == CHANNEL_LAST:
         return x.permute(0, *grid_axes, *patch_axes, 1).flatten(-1 - dims)
-    if kernel[-1] > _SHORT:
-        return x.permute(0, *grid_axes, 1, *patch_axes).flatten(-1 - dims)
-    # The same values, copied along the grid: `[B, C * prod(kernel), *grid]`, seen transposed.
-    return x.permute(0, 1, *patch_axes, *grid_axes).flatten(1, 1 + dims).movedim(1, -1)
+    windows = x.permute(0, *grid_axes, 1, *patch_axes)
+    return (
+        _by_position(windows, dims) if _loops_badly(windows, dims) else windows.flatten(-1 - dims)
+    )
+
+
+def _loops_badly(windows: Tensor, dims: int) -> bool:
+    """Tell whether a plain copy of `[B, *grid, C, *kernel]` is slow, or none slows the product.
+
+    Rows that are not contiguous take a CPU's product of 2-byte floats three to six times as long,
+    more than a copy does; that of longer ones hardly notices. Compiled code writes its own loops,
+    and other devices have none.
+    """
+    if windows.device.type != "cpu" or torch.compiler.is_compiling() or windows.is_contiguous():
+        return False
+    kernel = windows.shape[-dims:]
+    return kernel[-1] <= _SHORT and (kernel.numel() > 1 or windows.element_size() < _FLOAT)
+
+
+def _by_position(windows: Tensor, dims: int) -> Tensor:
+    """Merge the last axes of `[B, *grid, C, *kernel]` in one copy, a kernel's position at a time.
+
+    Each such part is copied in loops as long as the grid's last axis and the channels. Unbinding
+    costs its backward one copy an axis, where an index for each part would cost one a part.
+    """
+    cells = [windows]
+    for _ in range(dims):
+        cells = [part for cell in cells for part in cell.unbind(dims + 2)]
+    return torch.stack(cells, dim=-1).flatten(-2)
 
 
 def to_tokens(x: Tensor, in_channels: int, kernel: tuple[int, ...], layout: str) -> Tensor:

@@ -144,16 +144,12 @@ def _rebuilt(said: Original, header: Header) -> bytes:
     length = said.header_length
     try:
         if said.header is None:
-            metadata = header.metadata or ()
-            return lay_out(
-                replace(header, metadata=metadata if said.has_metadata else None), length
-            )
+            metadata = (header.metadata or ()) if said.has_metadata else None
+            return lay_out(replace(header, metadata=metadata), length)
         packed = base64.b64decode(said.header, validate=True)
-        if said.has_metadata == (header.metadata is not None):
-            return zlib.decompressobj().decompress(packed, length + 8)
+        return zlib.decompressobj().decompress(packed, length + 8)
     except (ValueError, zlib.error):
-        pass
-    return b""
+        return b""
 
 
 def _headers(

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from convsurgeon.errors import UsageError
+from convsurgeon.report.bench_markdown import bench_as_markdown
 from convsurgeon.report.markdown import as_markdown
 from convsurgeon.report.show import show
 from convsurgeon.results import Report
 from convsurgeon.store import FileDraft
+from convsurgeon.timing import BenchReport
 
 FORMATS = (".json", ".md", ".svg")
 
@@ -76,13 +78,18 @@ def save(report: Report, path: Path, title: str) -> None:
     check_format(path)
     views: dict[str, Callable[[], str]] = {
         ".json": lambda: json.dumps(report.to_json(), indent=2) + "\n",
-        ".md": lambda: as_markdown(report),
+        ".md": lambda: markdown(report),
         ".svg": lambda: _svg(report, title),
     }
     text = views[path.suffix]()
     with FileDraft(path, force=True) as draft:
         draft.write([text.encode("utf-8")])
         draft.publish()
+
+
+def markdown(report: Report) -> str:
+    """Return any report as Markdown."""
+    return bench_as_markdown(report) if isinstance(report, BenchReport) else as_markdown(report)
 
 
 def _svg(report: Report, title: str) -> str:

@@ -20,11 +20,16 @@ def show(console: Console, report: Report) -> None:
     from convsurgeon.report.swaps import show_restore, show_swap
     from convsurgeon.report.verdicts import show_verdict
     from convsurgeon.results import RestoreReport, SwapReport
+    from convsurgeon.timing import BenchReport
 
     if isinstance(report, SwapReport):
         show_swap(console, report)
     elif isinstance(report, RestoreReport):
         show_restore(console, report)
+    elif isinstance(report, BenchReport):
+        from convsurgeon.report.bench import show_bench
+
+        show_bench(console, report)
     else:
         show_verdict(console, report)
 

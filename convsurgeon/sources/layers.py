@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +29,48 @@ class Found:
     refusal: Refusal | None = None
 
 
-def examine(torch: Any, model: Any) -> dict[str, Found]:
-    """Return every layer of an nn.Module by its name, also where one has several names."""
+Doubt = Callable[[Any], str]
+"""Says why a layer of torch may compute something else than its class does; empty if not."""
+
+
+def reforwarded(module: Any) -> str:
+    """Doubt a layer whose forward was replaced on the instance, as offloading libraries do."""
+    if {"forward", "_conv_forward"} & vars(module).keys():
+        return f"the forward of this {type(module).__name__} was replaced"
+    return ""
+
+
+def hooked(module: Any) -> str:
+    """Doubt a layer with code before or after its forward that is not torch's own."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]  # noqa: SLF001
+    owners = [getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks]
+    if all(owner.partition(".")[0] == "torch" for owner in owners):
+        return ""
+    return f"a hook on this {type(module).__name__} may change what goes in or comes out"
+
+
+def examine(
+    torch: Any, model: Any, doubts: tuple[Doubt, ...] = (reforwarded, hooked)
+) -> dict[str, Found]:
+    """Return every layer of an nn.Module by its name, also where one has several names.
+
+    Args:
+        torch: the library.
+        model: an nn.Module.
+        doubts: those under which a layer is refused; a file carries no hooks, a live model may.
+    """
     named = model.named_modules(remove_duplicate=False)
-    found = {name: _look_at(torch.nn, module) for name, module in named}
+    found = {name: _look_at(torch.nn, module, doubts) for name, module in named}
     return {name: layer for name, layer in found.items() if layer}
 
 
-def _look_at(nn: Any, module: Any) -> Found | None:
+def _look_at(nn: Any, module: Any, doubts: tuple[Doubt, ...]) -> Found | None:
     form, exact = _form(nn, module)
-    weight = module._parameters.get("weight")  # noqa: SLF001 (the attribute may be computed)
+    # Not the attribute, which may be computed; TorchScript's tables know no `get`.
+    weight = dict(module._parameters.items()).get("weight")  # noqa: SLF001
     if form is None:
-        return _stranger(nn, module, weight)
+        buffer = dict(module._buffers.items()).get("weight")  # noqa: SLF001
+        return _stranger(nn, module, buffer if weight is None else weight)
     kind = type(module).__name__
     if nn.utils.parametrize.is_parametrized(module) or weight is None:
         text = f"the weight of this {kind} is computed from other tensors"
@@ -47,7 +78,10 @@ def _look_at(nn: Any, module: Any) -> Found | None:
     if isinstance(weight, nn.parameter.UninitializedParameter):
         return Found(form, None, refusal=Refusal("CS007", f"a {kind} without a shape yet"))
     shape = tuple(weight.shape)
-    text = _doubt(module, exact=exact)
+    if not exact:
+        text = f"a {kind}, which may compute something else than a torch layer"
+        return Found(form, shape, refusal=Refusal("CS007", text))
+    text = next((text for doubt in doubts if (text := doubt(module))), "")
     if text:
         return Found(form, shape, refusal=Refusal("CS007", text))
     return Found(form, shape) if form == LINEAR else _conv(module, form, shape)
@@ -64,25 +98,6 @@ def _form(nn: Any, module: Any) -> tuple[str | None, bool]:
             if isinstance(module, layer):
                 return f"{form}{axes}d", type(module) is layer
     return None, False
-
-
-def _doubt(module: Any, *, exact: bool) -> str:
-    """Say why a layer may compute something else than torch's own; empty where it does not."""
-    kind = type(module).__name__
-    if not exact:
-        return f"a {kind}, which may compute something else than a torch layer"
-    if {"forward", "_conv_forward"} & vars(module).keys():
-        return f"the forward of this {kind} was replaced"
-    if _hooked(module):
-        return f"a hook on this {kind} may change what goes in or comes out"
-    return ""
-
-
-def _hooked(module: Any) -> bool:
-    """Tell whether code that is not torch's own runs before or after the forward."""
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]  # noqa: SLF001
-    owners = [getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks]
-    return any(owner.partition(".")[0] != "torch" for owner in owners)
 
 
 def _stranger(nn: Any, module: Any, weight: Any) -> Found | None:

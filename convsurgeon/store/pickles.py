@@ -25,7 +25,7 @@ _MAX_DEPTH = 4
 _PLAIN = "save plain, contiguous tensors"
 _TELLING = re.compile(r"WeightsUnpickler error: (?=\S)|(?=Trying to load unsupported)")
 
-_NAMES = {
+DTYPE_NAMES = {
     "bool": "BOOL",
     "uint8": "U8",
     "int8": "I8",
@@ -46,6 +46,7 @@ _NAMES = {
     "int64": "I64",
     "uint64": "U64",
 }
+"""torch's name of a dtype -> the format's, for those that a file can hold."""
 
 # Where a state dict stands, the dictionary, and what stands beside it on the way there.
 _Candidate = tuple[tuple[str, ...], Mapping[str, Any], tuple[str, ...]]
@@ -128,7 +129,7 @@ def read_pickle(path: Path, key: str | None = None) -> PickleFile:
     tensors, dropped = _load(path, key)
     for name, tensor in tensors.items():
         _check(path, name, tensor, stamp.size)
-    entries = ((n, _NAMES[str(t.dtype)[6:]], tuple(t.shape)) for n, t in tensors.items())
+    entries = ((n, DTYPE_NAMES[str(t.dtype)[6:]], tuple(t.shape)) for n, t in tensors.items())
     try:
         header = pack(entries, {"format": "pt"})
     except HeaderError as error:  # a name or a rank that safetensors cannot hold
@@ -219,7 +220,7 @@ def _check(path: Path, name: str, tensor: torch.Tensor, file_size: int) -> None:
     import torch
 
     plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
-    if not plain or str(tensor.dtype)[6:] not in _NAMES:
+    if not plain or str(tensor.dtype)[6:] not in DTYPE_NAMES:
         what = f"{name} is {tensor.dtype}, {tensor.layout}, {tensor.device}"
         raise PickleError(
             "CS050", f"safetensors cannot hold a tensor: {what}", where=path, hint=_PLAIN

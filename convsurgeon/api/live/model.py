@@ -62,7 +62,7 @@ class LiveModel:
         by_tensor: dict[int, Slot] = {}
         found = {}
         for path, module in self._walk():
-            for attribute, tensor in _stored(module):
+            for attribute, tensor in stored_tensors(module):
                 slot = by_tensor.setdefault(id(tensor), Slot(tensor, []))
                 if (module, attribute) not in slot.places:
                     slot.places.append((module, attribute))
@@ -123,7 +123,8 @@ class LiveModel:
                 yield from new.named_modules(prefix=path)
 
 
-def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def stored_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield a module's own parameters and persistent buffers by their attributes."""
     passing = module._non_persistent_buffers_set  # noqa: SLF001 (torch offers no other way)
     for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
         yield name, parameter

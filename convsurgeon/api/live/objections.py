@@ -1,0 +1,219 @@
+"""What stands against a replacement in a live model alone: each one function and one row.
+
+The rules for files have been asked before. Imported by `swap_module` and `restore_module` alone,
+with torch at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convsurgeon.api.live.keeping import added, standard, weight_holder, weight_of
+from convsurgeon.api.live.scene import Scene
+from convsurgeon.api.live.survey import declared_shape
+from convsurgeon.geometry import Refusal
+from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d, PatchLinear
+from convsurgeon.sources.layers import reforwarded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_STATE_HOOKS = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Standing:
+    """A layer, or a drop-in, where it stands.
+
+    Attributes:
+        module: the layer.
+        scene: of the model.
+    """
+
+    module: nn.Module
+    scene: Scene
+
+    @property
+    def kind(self) -> str:
+        """The name of its class."""
+        return type(self.module).__name__
+
+
+Objection = Callable[[Standing], Refusal | None]
+
+
+def the_model_itself(it: Standing) -> Refusal | None:
+    """Refuse the root: there is no place to put another module."""
+    if it.module is not it.scene.model:
+        return None
+    return Refusal("CS022", "the model is the layer itself: wrap it in nn.Sequential")
+
+
+def the_compiled_itself(it: Standing) -> Refusal | None:
+    """Refuse what torch.compile was called with: the compiled code calls this very module."""
+    if id(it.module) not in it.scene.compiled and "_compiled_call_impl" not in vars(it.module):
+        return None
+    return Refusal("CS022", f"this {it.kind} was compiled by itself: its code calls the old one")
+
+
+def held_aside(it: Standing) -> Refusal | None:
+    """Refuse what an attribute holds that is no child: that would go on calling the old one."""
+    place = it.scene.aside.get(id(it.module))
+    return Refusal("CS022", f"{place} holds it too, and not as a child") if place else None
+
+
+def read_by_parent(it: Standing) -> Refusal | None:
+    """Refuse a child whose weight its parent reads, where that gets another shape."""
+    reader = it.scene.readers.get(id(it.module))
+    return Refusal("CS021", f"the forward of {reader} reads its weight") if reader else None
+
+
+def no_plain_tensor(it: Standing) -> Refusal | None:
+    """Refuse parameters that are quantised, spread over devices, sparse, or no parameters."""
+    from torch import nn, strided
+
+    holder = weight_holder(it.module)
+    for name, tensor in holder._parameters.items():  # noqa: SLF001 (the attribute may be computed)
+        if tensor is None:
+            continue
+        if type(tensor) is not nn.Parameter or tensor.layout is not strided:
+            text = f"its {name} is a {type(tensor).__name__} of {tensor.layout}"
+            return Refusal("CS023", f"{text}, no plain tensor")
+        if tensor.is_inference():
+            return Refusal("CS023", f"its {name} was made under torch.inference_mode")
+    weight, declared = holder._parameters.get("weight"), declared_shape(holder)  # noqa: SLF001
+    if weight is None:
+        return Refusal("CS008", f"the weight of this {it.kind} is computed from other tensors")
+    if declared and tuple(weight.shape) != declared:
+        text = f"its weight is {list(weight.shape)}, not {list(declared)}: sharded or packed"
+        return Refusal("CS023", text)
+    return None
+
+
+def sharded(it: Standing) -> Refusal | None:
+    """Refuse what FullyShardedDataParallel took over: it fills the old module's weight again."""
+    if id(it.module) not in it.scene.sharded:
+        return None
+    text = "FullyShardedDataParallel manages its parameters: swap before wrapping"
+    return Refusal("CS025", text)
+
+
+def replicated(it: Standing) -> Refusal | None:
+    """Refuse a new parameter within DistributedDataParallel, which would never be synchronised."""
+    if id(it.module) not in it.scene.replicated:
+        return None
+    text = "DistributedDataParallel has taken its parameters: swap before wrapping"
+    return Refusal("CS025", text)
+
+
+def forward_replaced(it: Standing) -> Refusal | None:
+    """Refuse a forward that was replaced on the instance."""
+    text = reforwarded(it.module)
+    return Refusal("CS007", text) if text else None
+
+
+def narrow_backward_hooks(it: Standing) -> Refusal | None:
+    """Refuse hooks of torch's old kind: they see the gradients of the last operation only."""
+    full = it.module._is_full_backward_hook  # noqa: SLF001 (torch shows it nowhere)
+    if full or not it.module._backward_hooks:  # noqa: SLF001
+        return None
+    text = "a hook of register_backward_hook sees its last operation, which would be another"
+    return Refusal("CS024", text)
+
+
+def bound_hooks(it: Standing) -> Refusal | None:
+    """Refuse hooks on loading that know the old module, and fail when it is gone."""
+    hooks = it.module._load_state_dict_pre_hooks.values()  # noqa: SLF001 (torch shows them nowhere)
+    if not any(getattr(hook, "with_module", False) for hook in hooks):
+        return None
+    return Refusal("CS024", "a hook on loading its state dict is bound to this very module")
+
+
+def state_hooks(it: Standing) -> Refusal | None:
+    """Refuse hooks on a state dict whose names or shapes change."""
+    names = [name for name in _STATE_HOOKS if vars(it.module).get(name)]
+    if not names:
+        return None
+    return Refusal("CS024", f"it has {', '.join(names)}, and its state dict will be another")
+
+
+def gradient_hooks(it: Standing) -> Refusal | None:
+    """Refuse hooks on the gradient of a weight that becomes another parameter."""
+    weight = weight_of(it.module)
+    own, accumulated = weight._backward_hooks, weight._post_accumulate_grad_hooks  # noqa: SLF001
+    if not (own or accumulated):
+        return None
+    return Refusal("CS024", "a hook on its weight's gradient expects the shape that it has")
+
+
+def holds_more(it: Standing) -> Refusal | None:
+    """Refuse buffers, parameters and children beside what a layer or a drop-in has by itself."""
+    inner, known = weight_holder(it.module), {"weight", "bias"}
+    if inner is not it.module:
+        known |= {"linear", "compute"}
+    held = (
+        name for module in {it.module, inner} for table in _TABLES for name in vars(module)[table]
+    )
+    more = sorted(set(held) - known)
+    if not more:
+        return None
+    return Refusal("CS024", f"it holds {', '.join(more)} beside its weight and bias")
+
+
+def taken_by(kind: type[nn.Module]) -> Objection:
+    """Refuse attributes that somebody set under a name that the new module uses itself."""
+
+    def taken(it: Standing) -> Refusal | None:
+        names = sorted(set(added(it.module)) & {*dir(kind), *standard(kind)})
+        if not names:
+            return None
+        text = f"somebody set {', '.join(names)} on it, which a {kind.__name__} has itself"
+        return Refusal("CS024", text)
+
+    return taken
+
+
+def class_changed(it: Standing) -> Refusal | None:
+    """Refuse a drop-in of another class: parametrised, sharded, or derived from."""
+    if type(it.module).__module__.startswith("convsurgeon.nn."):
+        return None
+    return Refusal("CS007", f"a {it.kind}, which may be more than the drop-in that it was")
+
+
+def inner_replaced(it: Standing) -> Refusal | None:
+    """Refuse a `PatchLinear` whose inner layer an adapter or a quantiser took."""
+    from torch import nn
+
+    inner = it.module.linear if isinstance(it.module, PatchLinear) else None
+    if inner is None or type(inner) is nn.Linear:
+        return None
+    return Refusal("CS027", f"its inner layer is a {type(inner).__name__}, no plain nn.Linear")
+
+
+def takes_maps(it: Standing) -> Refusal | None:
+    """Refuse a flat convolution that was built to take maps: no nn.Linear does."""
+    flat = isinstance(it.module, (FlatConv1d, FlatConv2d, FlatConv3d))
+    if not flat or it.module.input == "flat":
+        return None
+    return Refusal("CS026", f"this {it.kind} takes maps, which no nn.Linear does")
+
+
+STANDING = (the_model_itself, the_compiled_itself, held_aside, sharded)
+"""What is asked of every layer: can another module stand there at all?"""
+
+SAME_PARAMETERS = (forward_replaced, no_plain_tensor, narrow_backward_hooks, bound_hooks)
+"""What is asked where the new module holds the very parameters."""
+
+NEW_WEIGHT = (
+    *(forward_replaced, no_plain_tensor, narrow_backward_hooks, holds_more),
+    *(replicated, state_hooks, gradient_hooks),
+)
+"""What is asked where the weight becomes another parameter, of another shape."""

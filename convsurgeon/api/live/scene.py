@@ -1,0 +1,106 @@
+"""Where the layers of a model stand: who has them as children, who reads or holds them otherwise.
+
+Imported by `swap_module` and `restore_module` alone, with torch at hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from convsurgeon.api.live.reading import weights_read
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Where no model has asked for such a library, no object of it can exist: nothing is imported here.
+_COMPILED = ("torch._dynamo.eval_frame", "OptimizedModule")
+_REPLICATED = ("torch.nn.parallel.distributed", "DistributedDataParallel")
+_SHARDED = ("torch.distributed.fsdp", "FullyShardedDataParallel")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A model as its layers' surroundings.
+
+    Attributes:
+        model: the model.
+    """
+
+    model: nn.Module
+
+    @cached_property
+    def parents(self) -> Mapping[int, list[nn.Module]]:
+        """The modules that have a module as a child, by its identity."""
+        found = defaultdict(list)
+        for parent in self.model.modules():
+            for child in parent.children():
+                found[id(child)].append(parent)
+        return found
+
+    @cached_property
+    def holders(self) -> Mapping[int, list[nn.Module]]:
+        """The modules that hold a parameter, by its identity."""
+        found = defaultdict(list)
+        for module in self.model.modules():
+            for parameter in module.parameters(recurse=False):
+                found[id(parameter)].append(module)
+        return found
+
+    @cached_property
+    def readers(self) -> Mapping[int, str]:
+        """The name of a class whose forward reads a module's weight, by the module's identity."""
+        found = {}
+        kinds = {type(module) for module in self.model.modules()}
+        read = {kind: weights_read(kind) for kind in kinds}
+        for module in self.model.modules():
+            for path in filter(None, read[type(module)]):
+                try:
+                    child = module.get_submodule(path)
+                except AttributeError:
+                    continue  # a module that is built with some options only, or another base
+                found[id(child)] = type(module).__name__
+        return found
+
+    @cached_property
+    def aside(self) -> Mapping[int, str]:
+        """Where a module stands that is no child there, by its identity: `Class.attribute`."""
+        found = {}
+        for module in self.model.modules():
+            for name, value in vars(module).items():
+                if name != "_modules":
+                    place = f"{type(module).__name__}.{name}"
+                    found.update({id(held): place for held in _held(value)})
+        return found
+
+    @cached_property
+    def compiled(self) -> frozenset[int]:
+        """The identities of the modules that torch.compile was called with."""
+        return frozenset(id(c) for m in self._instances(_COMPILED) for c in m.children())
+
+    @cached_property
+    def replicated(self) -> frozenset[int]:
+        """The identities of the modules inside of DistributedDataParallel."""
+        return frozenset(id(c) for m in self._instances(_REPLICATED) for c in m.modules())
+
+    @cached_property
+    def sharded(self) -> frozenset[int]:
+        """The identities of the modules inside of FullyShardedDataParallel."""
+        return frozenset(id(c) for m in self._instances(_SHARDED) for c in m.modules())
+
+    def _instances(self, name: tuple[str, str]) -> Iterator[nn.Module]:
+        kind = getattr(sys.modules.get(name[0]), name[1], None)
+        return (m for m in self.model.modules() if kind is not None and isinstance(m, kind))
+
+
+def _held(value: object) -> list[nn.Module]:
+    """Return the modules that an attribute holds, directly or in a container."""
+    from torch import nn
+
+    members = list(value.values()) if isinstance(value, dict) else value
+    many = members if isinstance(members, (list, tuple, set, frozenset)) else [members]
+    return [one for one in many if isinstance(one, nn.Module)]
