@@ -43,4 +43,3 @@ def floats_text(floats: Sequence[Floats], forms: tuple[str, str]) -> str:
 
 def _accuracy(ratio: float) -> str:
     return f"{ratio:.2f}× the original's error" if isfinite(ratio) else "the original has no error"
-
