@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,27 @@ def test_which_dictionary_is_asked_for_and_chosen(tmp_path: Path) -> None:
     chosen = ("swap", source, "--key", "model_ema", "--geometry", *GEOMETRY, "--json")
     code, report = document(*chosen)
     assert (code, report["files"][0]["rewritten"]) == (0, 1)
+
+
+MODEL = """
+from torch import nn
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 2, stride=2), nn.Flatten(), nn.Linear(32, 4))
+"""
+
+
+def test_a_whole_model_takes_the_dictionary_that_was_named(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    spec = f"{tmp_path / 'model.py'}:build"
+    models = {name: runpy.run_path(str(tmp_path / "model.py"))["build"]() for name in ("a", "b")}
+    path = tmp_path / "run.pth"
+    torch.save({name: model.state_dict() for name, model in models.items()}, path)
+    cs.swap(path, tmp_path / "a.safetensors", key="a", model=spec)
+
+    def verdict(key: str) -> cs.Verdict:
+        target = tmp_path / "a.safetensors"
+        return cs.verify(path, target, key=key, model=spec, input=["2x3x4x4"])
+
+    assert verdict("a").equivalent
+    assert len(verdict("a").models[0].outputs) == 1
+    assert not verdict("b").equivalent

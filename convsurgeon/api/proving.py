@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from convsurgeon.api.choices import Choices
+from convsurgeon.api.choices import Choices, Request
 from convsurgeon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class Proving:
     asked: Mapping[str, Any]
 
     @classmethod
-    def of(cls, choices: VerifyChoices, model: str | None, *, function: bool, alone: bool) -> Self:
+    def of(cls, choices: VerifyChoices, request: Request, *, function: bool, alone: bool) -> Self:
         """Check the keywords.
 
         Args:
             choices: of the call.
-            model: what builds the model, whoever named it; None without.
+            request: the same choices about evidence, checked: who builds the model stands there.
             function: whether both forms of each layer are run.
             alone: whether there is no original.
 
@@ -79,7 +79,7 @@ class Proving:
         exhaustive = choices.get("exhaustive", False)
         if exhaustive and not function:
             raise UsageError("CS090", "--bits leaves the probes out", where="--exhaustive")
-        trial = _trial(choices, model)
+        trial = _trial(choices, request)
         if trial and alone:
             option = "--loader" if trial.loader else "--input"
             text = "a whole model is compared with another: name the original too"
@@ -96,9 +96,9 @@ def evidence_of(choices: VerifyChoices) -> Choices:
     return cast("Choices", given)
 
 
-def _trial(choices: VerifyChoices, spec: str | None) -> Trial | None:
+def _trial(choices: VerifyChoices, request: Request) -> Trial | None:
     inputs, file = tuple(choices.get("input", ())), choices.get("input_file")
-    loader, dtype = choices.get("loader"), choices.get("dtype")
+    loader, dtype, spec = choices.get("loader"), choices.get("dtype"), request.model
     if not inputs and file is None and loader is None:
         if dtype is not None:
             raise UsageError("CS090", "it goes with --input or --input-file", where="--dtype")
@@ -109,7 +109,8 @@ def _trial(choices: VerifyChoices, spec: str | None) -> Trial | None:
         raise UsageError("CS090", "nothing says which model to run", where=option, hint=hint)
     from convsurgeon.api.whole import Trial
 
-    return Trial(spec, loader, inputs, None if file is None else Path(file), dtype)
+    place = None if file is None else Path(file)
+    return Trial(spec, loader, inputs, place, dtype, read=request.read)
 
 
 def _plain(value: Any) -> Any:

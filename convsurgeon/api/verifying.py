@@ -48,7 +48,7 @@ def verify(
     """
     choices["to"] = "conv"  # allows every option; the direction is seen from each weight
     request = Request.of(evidence_of(choices))
-    proving = Proving.of(choices, request.model, function=function, alone=swapped is None)
+    proving = Proving.of(choices, request, function=function, alone=swapped is None)
     planner = Planner(request)
     call = _Call(planner, proving, Path(original), None if swapped is None else Path(swapped))
     settings = planner.request.settings
