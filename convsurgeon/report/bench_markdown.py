@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convsurgeon.report.bench_words import COLUMNS, blocks, layer_rows, machine, method, names
-from convsurgeon.report.markdown import _cell as cell
-from convsurgeon.report.markdown import _table as table
+from convsurgeon.report.markdown import cell, table
 from convsurgeon.timing import BenchReport, TimedLayer
 
 

@@ -27,33 +27,33 @@ def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
         yield ""
         for verdict in value.files:
             yield from _proofs(verdict.layers)
-            yield from (f"- {_cell(difference)}" for difference in verdict.differences)
+            yield from (f"- {cell(difference)}" for difference in verdict.differences)
         yield from _models(value.models)
-        yield from (f"- {_cell(line)}" for line in circumstances(value))
-        yield from (f"- note: {_cell(note)}" for note in value.notes)
+        yield from (f"- {cell(line)}" for line in circumstances(value))
+        yield from (f"- note: {cell(note)}" for note in value.notes)
         return
     if isinstance(value, RestoreReport):
-        yield from (f"- {_cell(file.path)} → {_cell(file.output)}" for file in value.files)
+        yield from (f"- {cell(file.path)} → {cell(file.output)}" for file in value.files)
         return
     for file in value.files:
         yield from _plan(file if isinstance(file, FilePlan) else file.plan)
         if not isinstance(file, FilePlan):
             yield from (line for v in file.verdicts for line in _proofs(v.layers))
-            yield f"output: {_cell(file.output or 'none')}, {file.outcome}"
+            yield f"output: {cell(file.output or 'none')}, {file.outcome}"
             yield ""
-    yield from (f"- failed: {_cell(failure.message)}" for failure in value.errors)
+    yield from (f"- failed: {cell(failure.message)}" for failure in value.errors)
 
 
 def _plan(file: FilePlan) -> Iterator[str]:
     tensors = words.plural(file.tensors, "tensor")
-    yield f"## {_cell(file.path)}"
+    yield f"## {cell(file.path)}"
     yield ""
     yield f"{tensors}, {words.size(file.bytes)}"
     yield ""
-    yield from _table(_COLUMNS, (_layer(layer) for layer in file.layers))
+    yield from table(_COLUMNS, (_layer(layer) for layer in file.layers))
     yield from (line for layer in file.layers for line in _account(layer, file))
     if file.notes:
-        yield from (f"- note: {_cell(note)}" for note in file.notes)
+        yield from (f"- note: {cell(note)}" for note in file.notes)
         yield ""  # a table right below a list would be a part of it
 
 
@@ -61,9 +61,9 @@ def _account(layer: LayerPlan, file: FilePlan) -> Iterator[str]:
     if layer.heard is None:
         return
     last = [("rule", rule(layer)), ("to change", way_to_change(layer))]
-    yield f"All that was weighed about {_cell(words.module(layer.module))}:"
+    yield f"All that was weighed about {cell(words.module(layer.module))}:"
     yield ""
-    yield from _table(("", "evidence"), iter([*weighed(layer, file.silent), *last]))
+    yield from table(("", "evidence"), iter([*weighed(layer, file.silent), *last]))
 
 
 def _layer(layer: LayerPlan) -> tuple[str, ...]:
@@ -84,12 +84,12 @@ def _layer(layer: LayerPlan) -> tuple[str, ...]:
 
 def _models(models: tuple[ModelVerdict, ...]) -> Iterator[str]:
     for model in models:
-        yield f"- whole model: {_cell(model.source)}, {'yes' if model.equivalent else 'no'}"
-        yield from (f"  - {label}: {_cell(text)}" for label, text in model_lines(model))
+        yield f"- whole model: {cell(model.source)}, {'yes' if model.equivalent else 'no'}"
+        yield from (f"  - {label}: {cell(text)}" for label, text in model_lines(model))
 
 
 def _proofs(layers: tuple[LayerVerdict, ...]) -> Iterator[str]:
-    yield from _table(("layer", "given", "bits", "function", "floats"), map(_proof, layers))
+    yield from table(("layer", "given", "bits", "function", "floats"), map(_proof, layers))
 
 
 def _proof(layer: LayerVerdict) -> tuple[str, ...]:
@@ -103,14 +103,15 @@ def _proof(layer: LayerVerdict) -> tuple[str, ...]:
     )
 
 
-def _table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+def table(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a table, and an empty one; every cell is escaped."""
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
-    yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    yield from (f"| {' | '.join(map(cell, row))} |" for row in rows)
     yield ""
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Escape what Markdown or HTML would act on: names come from files."""
     escaped = safe(text).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in escaped)

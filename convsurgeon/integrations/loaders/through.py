@@ -50,7 +50,7 @@ def load_through(library: str, path: Path) -> Loaded:
     """
     if library not in _LOADERS:
         text = f"{library!r} is none of {', '.join(LOADERS)}"
-        raise UsageError("CS090", text, where="loader")
+        raise UsageError("CS090", text, where="--loader")
     checkpoint = read_checkpoint(only_path(path), ReadOptions())
     if not all(isinstance(source, SafetensorsFile) for source in checkpoint.sources):
         text, hint = "only safetensors files are loaded", "convsurgeon swap writes one"
