@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from canvas import cut, scatter, targets
 from data import (
     HERE,
     SAMPLES,
@@ -30,6 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+SMOOTHING = 0.05
 Loss = Callable[[nn.Module, Examples, np.random.Generator], Tensor]
 
 
@@ -65,9 +67,15 @@ def small_digit_loss(model: nn.Module, batch: Examples, rng: np.random.Generator
     return cross_entropy(model, jitter(batch.images, rng, degrees=10, shift=0.7), batch.labels)
 
 
-def digit_loss(model: nn.Module, batch: Examples, rng: np.random.Generator) -> Tensor:
-    """Cross-entropy of 28x28 digits, moved by up to two pixels."""
-    return cross_entropy(model, jitter(batch.images, rng, degrees=12, shift=2), batch.labels)
+def canvas_loss(model: nn.Module, batch: Examples, rng: np.random.Generator) -> Tensor:
+    """Cross-entropy of windows of canvases on which 28x28 digits are scattered, nine on each."""
+    images = jitter(batch.images, rng, degrees=12, shift=0.5)
+    shown, wanted = [], []
+    for some, labels in zip(torch.split(images, 9), torch.split(batch.labels, 9), strict=True):
+        windows = cut(scatter(some, rng, height=112, width=112), rng)
+        shown.append(windows.images)
+        wanted.append(targets(windows, labels, classes=10, smoothing=SMOOTHING))
+    return functional.cross_entropy(model(torch.cat(shown)), torch.cat(wanted))
 
 
 def clip_loss(model: nn.Module, batch: Examples, rng: np.random.Generator) -> Tensor:
@@ -85,13 +93,13 @@ def denoising_loss(model: nn.Module, batch: Examples, rng: np.random.Generator) 
 
 def cross_entropy(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy, with the labels smoothed so that logits stay moderate."""
-    return functional.cross_entropy(model(inputs), labels, label_smoothing=0.05)
+    return functional.cross_entropy(model(inputs), labels, label_smoothing=SMOOTHING)
 
 
 SCHEDULES = {
     "vit_digits": Schedule(small_digit_loss, epochs=50, batch=64, rate=2e-3, seed=1),
     "jit_digits": Schedule(denoising_loss, epochs=40, batch=64, rate=2e-3, seed=2),
-    "lenet_digits": Schedule(digit_loss, epochs=30, batch=64, rate=2e-3, seed=3),
+    "lenet_digits": Schedule(canvas_loss, epochs=100, batch=128, rate=2e-3, seed=3),
     "clip3d_digits": Schedule(clip_loss, epochs=10, batch=64, rate=2e-3, seed=4),
 }
 

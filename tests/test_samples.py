@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
@@ -35,15 +36,19 @@ REWRITABLE: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 @cache
-def sample_data() -> Any:
-    """Load data.py by its path: the samples are no package."""
-    spec = importlib.util.spec_from_file_location("sample_data", FOLDER / "data.py")
+def load(name: str) -> Any:
+    """Load a module by its path: the samples are no package."""
+    spec = importlib.util.spec_from_file_location(f"sample_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["sample_data"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def sample_data() -> Any:
+    return load("data")
 
 
 def table_rows(columns: int) -> list[list[str]]:
@@ -187,3 +192,36 @@ def test_a_split_is_the_same_everywhere() -> None:
     train, held_out = sample_data().split_indices(20, 5)
     assert sorted(train + held_out) == list(range(20))
     assert held_out == [3, 7, 11, 14, 17]
+
+
+def canvas_of(count: int, seed: int) -> Any:
+    module = load("canvas")
+    images = torch.arange(1, count + 1).float().reshape(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    return module, module.scatter(images, np.random.default_rng(seed), 112, 140)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scattered_digits_do_not_overlap_and_are_where_the_canvas_says(seed: int) -> None:
+    _, canvas = canvas_of(9, seed)
+    assert len(canvas.chosen) >= 4
+    expected = torch.zeros(1, 112, 140)
+    for (row, column), number in zip(canvas.places, canvas.chosen, strict=True):
+        assert not expected[:, row : row + 28, column : column + 28].any()
+        expected[:, row : row + 28, column : column + 28] = number + 1
+    assert torch.equal(canvas.image, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_windows_are_of_what_is_in_their_middle(seed: int) -> None:
+    module, canvas = canvas_of(9, seed)
+    windows = module.cut(canvas, np.random.default_rng(seed))
+    assert {-1, *canvas.chosen.tolist()} == set(windows.chosen.tolist())
+    for image, chosen in zip(windows.images, windows.chosen, strict=True):
+        pixels = torch.stack([(image == number + 1).sum() for number in range(9)])
+        if chosen >= 0:
+            assert pixels[chosen] >= 26 * 26  # two rows and two columns off at the most
+        else:
+            assert pixels.max() <= 24 * 28
+    target = module.targets(windows, torch.arange(9) % 5, 5, 0.1)
+    assert torch.allclose(target.sum(dim=1), torch.ones(len(target)))
+    assert torch.equal(target.amax(dim=1) > 0.5, torch.from_numpy(windows.chosen >= 0))
