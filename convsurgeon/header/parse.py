@@ -33,16 +33,14 @@ def header_length(first: bytes, file_size: int, limit: int = DEFAULT_MAX_HEADER)
     return length
 
 
-def parse(text: bytes, data_bytes: int) -> Header:
-    """Read the JSON text of a header.
+def describe(text: bytes) -> Header:
+    """Read the JSON text of a header, whatever stands behind it.
 
     Args:
         text: the N bytes behind the length, padding included.
-        data_bytes: bytes of the file behind the header.
 
     Raises:
         HeaderError: CS040 where a rule of the format is broken.
-        UnreadableError: CS036 where the data has another length than the header says.
     """
     try:
         decoded = text.decode("utf-8")
@@ -50,7 +48,21 @@ def parse(text: bytes, data_bytes: int) -> Header:
         message = f"invalid safetensors header: byte {error.start} is not UTF-8"
         raise HeaderError("CS040", message) from None
     tensors, metadata = read(decoded)
-    header = Header(tuple(tensors), metadata)
+    return Header(tuple(tensors), metadata)
+
+
+def parse(text: bytes, data_bytes: int) -> Header:
+    """Read the JSON text of a header, and hold it against the length of the data.
+
+    Args:
+        text: see `describe`.
+        data_bytes: bytes of the file behind the header.
+
+    Raises:
+        HeaderError: CS040 where a rule of the format is broken.
+        UnreadableError: CS036 where the data has another length than the header says.
+    """
+    header = describe(text)
     if header.data_bytes != data_bytes:
         word = "truncated" if data_bytes < header.data_bytes else "too long"
         message = f"{word}: {data_bytes} bytes of data, the header describes {header.data_bytes}"

@@ -1,0 +1,50 @@
+"""One process of atheris: `python -m fuzz.engine TARGET OUTCOMES LIBFUZZER-ARGUMENT...`.
+
+Started by `fuzz.run`. One mutation in three is libFuzzer's, the others are of `fuzz.mutate`;
+only the package's own modules are watched for coverage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import atheris
+
+with atheris.instrument_imports(include=["convsurgeon"]):
+    from fuzz.targets import ACCEPTED, TARGETS
+
+from fuzz.mutate import edited
+from fuzz.seeds import seeds
+
+_EVERY = 1 << 15
+
+
+def main() -> None:
+    """Run until libFuzzer has done what its arguments say."""
+    name, counts, *arguments = sys.argv[1:]
+    target, outcomes = TARGETS[name], Counter[str]()
+    valid = tuple(seed for seed in seeds(name) if target(seed) == ACCEPTED)
+
+    def one(data: bytes) -> None:
+        outcomes[target(data)] += 1
+        if not outcomes.total() % _EVERY:
+            Path(counts).write_text(json.dumps(outcomes))
+
+    def mutate(data: bytes, size: int, seed: int) -> bytes:
+        random = Random(seed)
+        way = random.randrange(3)
+        if way == 0:
+            return bytes(atheris.Mutate(data, size))
+        # libFuzzer keeps one input for each path, and most paths are ways to be refused.
+        return edited(data if way == 1 else random.choice(valid), random, valid)[:size]
+
+    atheris.Setup([sys.argv[0], *arguments], one, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
