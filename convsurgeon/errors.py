@@ -25,6 +25,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST = 2000
+"""Characters of a part of an error: one name from a file can have as many as the file has bytes."""
+
 
 class ConvsurgeonError(Exception):
     """The root of the tree.
@@ -40,11 +43,11 @@ class ConvsurgeonError(Exception):
     exit_code: ClassVar[int] = 3
 
     def __init__(self, code: str, message: str, *, where: object = "", hint: str = "") -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
-        self.where = str(where)
-        self.hint = hint
+        self.message = _shortened(message)
+        self.where = _shortened(str(where))
+        self.hint = _shortened(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         """Return one line: where, what, the code, and what to do next."""
@@ -119,3 +122,7 @@ class NotSyncedError(ConvsurgeonError):
     """The output is in place under its final name, but its last sync failed."""
 
     exit_code = 4
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} … {text[-400:]}"

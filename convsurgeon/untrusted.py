@@ -9,6 +9,9 @@ import unicodedata
 # make one name look like another. Cs: lone surrogates cannot be encoded. Zl, Zp: line breaks.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
+_QUOTED = 240
+"""Characters of a name in a message: a path on most systems has at most 255 in one component."""
+
 
 def safe(text: object) -> str:
     r"""Return `text` with every character that could drive a terminal written as an escape.
@@ -22,6 +25,19 @@ def safe(text: object) -> str:
     if raw.isascii() and raw.isprintable():
         return raw
     return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE_CATEGORIES else c for c in raw)
+
+
+def quoted(text: object) -> str:
+    r"""Return `text` as a message quotes it: safe, and its middle left out where it is long.
+
+    A name can have as many characters as a header has bytes.
+
+    >>> quoted("a" * 300)[:4]
+    "'aaa"
+    """
+    raw = str(text)
+    short = raw if len(raw) <= _QUOTED else f"{raw[: _QUOTED - 60]} … {raw[-60:]}"
+    return repr(safe(short))
 
 
 def is_file_name(name: str) -> bool:

@@ -15,7 +15,8 @@ WORDS: Final[tuple[bytes, ...]] = (
     *(b'"dtype"', b'"shape"', b'"data_offsets"', b'"__metadata__"', b'"a"', b'"b"', b'"\\u0061"'),
     *(b'"U8"', b'"F32"', b'"F4"', b'"F6_E2M3"', b'"BOOL"', b'"C128"', b'{"F32":null}', b'"x":1,'),
     *(b"\\u0000", b"\\ud800", b"\\udc00", b"\\ud83d\\ude00", b"\xef\xbb\xbf", b"\xc0\xaf", b"\xff"),
-    *(b"[0,0]", b"[0,4]", b"[4,8]", b"[0]", b"[]", b"{}", b"[[", b'{"a":', b",,", b"}{", b"\xe2\x80\xae"),
+    *(b"[0,0]", b"[0,4]", b"[4,8]", b"[0]", b"[]", b"{}", b"[[", b'{"a":', b",,", b"}{"),
+    b"\xe2\x80\xae",
     *(b"..", b"/", b"model.safetensors", b"weight_map", b"metadata", b"total_size", b"convsurgeon"),
 )  # fmt: skip
 

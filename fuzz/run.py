@@ -79,15 +79,10 @@ def _status(log: str) -> dict[str, int]:
 def _versions() -> dict[str, str]:
     names = ("atheris", "safetensors")
     return {
-        "convsurgeon": f"{convsurgeon.__version__} {_commit()}".strip(),
+        "convsurgeon": convsurgeon.__version__,
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ Target = Callable[[bytes], str]
 
 _DESERIALIZE: Any = safetensors.deserialize
 _DATA: Final = bytes((7 * i + i // 256) % 251 for i in range(1 << 16))
-"""Tensor data for the reference; no two places of it look alike, so that offsets can be compared."""
+"""Tensor data for the reference; neighbouring places differ, so that offsets are compared."""
 
 
-class Finding(AssertionError):
+class Finding(AssertionError):  # noqa: N818 (it is no error of the program)
     """A promise that does not hold of some input."""
 
 

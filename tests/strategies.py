@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -48,10 +49,16 @@ def headers(draw: st.DrawFn) -> Header:
 @st.composite
 def mutated(draw: st.DrawFn, header: Header, text: bytes) -> bytes:
     """A header's text with a few bytes replaced, put in, taken out or doubled."""
+    words = [b"F32", b"F4", b"__metadata__", b"shape", b"18446744073709551616", b"\xef\xbb\xbf"]
+    names = [t.name.encode() for t in header.tensors]
+    return draw(mutated_text(text, (*words, *names)))
+
+
+@st.composite
+def mutated_text(draw: st.DrawFn, text: bytes, words: Sequence[bytes]) -> bytes:
+    """JSON with a few bytes replaced, put in, taken out or doubled."""
     pieces = [b"", b" ", b"\t", b"\n", b"0", b"-", b"1", b"9", b",", b":", b'"', b"[", b"]", b"{"]
     pieces += [b"}", b"\\", b"null", b"true", b"1e3", b"\\u0061", b"\x00", b"\xff", b'"x":1,']
-    words = [b"F32", b"F4", b"__metadata__", b"shape", b"18446744073709551616", b"\xef\xbb\xbf"]
-    words += [t.name.encode() for t in header.tensors]
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(text)))
         stop = draw(st.integers(start, min(len(text), start + 6)))

@@ -16,7 +16,7 @@ from tests.imports import Import, cycle, imports, modules
 ROOT = Path(convsurgeon.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "codes", "dtypes", "limits", "untrusted", "version"},
+    {"bounded_json", "codes", "dtypes", "errors", "limits", "untrusted", "version"},
     {"header", "geometry", "rearrangement"},
     {"tree", "rules", "evidence", "stored"},
     {"plan"},

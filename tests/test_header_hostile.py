@@ -18,7 +18,7 @@ def _names() -> Iterator[str]:
         yield from map("".join, itertools.product(LETTERS, repeat=length))
 
 
-def _many(head: str, item: str, tail: str) -> Callable[[int], bytes]:
+def many(head: str, item: str, tail: str) -> Callable[[int], bytes]:
     def build(size: int) -> bytes:
         written = [head]
         left = size - len(head) - len(tail)
@@ -34,18 +34,20 @@ def _many(head: str, item: str, tail: str) -> Callable[[int], bytes]:
 
 
 def _repeated(head: str, piece: str, tail: str = "") -> Callable[[int], bytes]:
-    return lambda size: (head + piece * ((size - len(head)) // len(piece)) + tail).encode()
+    left = len((head + tail).encode())
+    return lambda size: (head + piece * ((size - left) // len(piece.encode())) + tail).encode()
 
 
 TENSOR = '"NAME":{"dtype":"U8","shape":%s,"data_offsets":[0,0]}'
+BAD_TENSOR = '":{"dtype":"X","shape":[0],"data_offsets":[0,0]}}'
 SHAPES = {
-    "metadata keys": _many('{"__metadata__":{', '"NAME":""', "}}"),
-    "metadata values": _many('{"__metadata__":{', '"NAME":"NAME"', "}}"),
-    "escaped metadata": _many('{"__metadata__":{', '"\\u0041NAME":"\\u4e00"', "}}"),
-    "tensors": _many("{", TENSOR % "[0]", "}"),
-    "tensors, spaced": _many("{", TENSOR.replace(":", ": ") % "[0]", "}"),
-    "tensors of high rank": _many("{", TENSOR % f"[0{',257' * 7}]", "}"),
-    "one name many times": _many("{", TENSOR.replace("NAME", "a") % "[0]", "}"),
+    "metadata keys": many('{"__metadata__":{', '"NAME":""', "}}"),
+    "metadata values": many('{"__metadata__":{', '"NAME":"NAME"', "}}"),
+    "escaped metadata": many('{"__metadata__":{', '"\\u0041NAME":"\\u4e00"', "}}"),
+    "tensors": many("{", TENSOR % "[0]", "}"),
+    "tensors, spaced": many("{", TENSOR.replace(":", ": ") % "[0]", "}"),
+    "tensors of high rank": many("{", TENSOR % f"[0{',257' * 7}]", "}"),
+    "one name many times": many("{", TENSOR.replace("NAME", "a") % "[0]", "}"),
     "nested arrays": _repeated('{"a":', "["),
     "flat arrays": _repeated('{"a":[', "[],"),
     "nested objects": _repeated("", '{"a":'),
@@ -59,13 +61,18 @@ SHAPES = {
     "white space between digits": _repeated('{"a":{"dtype":"U8","shape":[1', " ", "1"),
     "commas": _repeated("{", ","),
     "padding": _repeated("{}", " "),
+    "a long name that is escaped in the error": _repeated('{"', "\u202e", BAD_TENSOR),
+    "a long name of characters above 2^16": _repeated('{"', "\U000e0001", BAD_TENSOR),
+    "escapes beside a wide character": _repeated('{"__metadata__":{"\U0001f600', "\\n", '":""}}'),
+    "half a surrogate pair at the end": _repeated('{"\U0001f600', "\\n", '\\ud800":""}'),
+    "white space beside a wide character": _repeated('{"\U0001f600":', " ", "}"),
 }
 
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
 from convsurgeon.errors import ConvsurgeonError
-from convsurgeon.header import parse
+%s
 
 def peak():
     # ru_maxrss of a child begins at its parent's; Linux has the figure of this program alone
@@ -80,19 +87,28 @@ with open(sys.argv[1], "rb") as file:
     text = file.read()
 start = time.process_time()
 try:
-    parse(text, 0)
-except ConvsurgeonError:
+    parse(text)
+except (ConvsurgeonError, ValueError):
     pass
 seconds = time.process_time() - start
 print(peak() - before, seconds)
 """
 
 
-def peak_and_seconds(text: bytes, tmp_path: Path) -> tuple[int, float]:
-    """What a fresh interpreter needs beyond its imports."""
+HEADER = "from convsurgeon.header import describe as parse"
+
+
+def peak_and_seconds(text: bytes, tmp_path: Path, imported: str = HEADER) -> tuple[int, float]:
+    """What a fresh interpreter needs beyond its imports.
+
+    Args:
+        text: what is parsed.
+        tmp_path: a folder.
+        imported: the line that imports `parse`.
+    """
     path = tmp_path / "header"
     path.write_bytes(text)
-    command = [sys.executable, "-c", MEASURE, str(path)]
+    command = [sys.executable, "-c", MEASURE % imported, str(path)]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     peak, seconds = done.stdout.split()

@@ -23,7 +23,7 @@ BAD_BYTES: dict[str, tuple[bytes, str]] = {
     "a list": (b"[]", "it is no JSON object"),
     "a text": (b'"x"', "it is no JSON object"),
     "deep": (b'{"a":' * 100_000, "it is nested too deeply"),
-    "a number without end": (b'{"a": ' + b"9" * 5000 + b"}", "it is no JSON"),
+    "a number without end": (b'{"a": ' + b"9" * 5000 + b"}", "a number has more than 40"),
     "a key twice": (b'{"a\x7f": 1, "b": 2, "a\x7f": 3}', "stands twice"),
     "another schema": (b'{"schema": "convsurgeon.scan/1"}', "its schema is not convsurgeon.verify"),
     "no schema": (b"{}", "its schema is not"),
@@ -122,7 +122,7 @@ def test_a_receipt_of_any_size(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_depth_that_can_be_read_is_compared(folder: Path) -> None:
     deep: Any = "x"
-    for _ in range(300):
+    for _ in range(50):
         deep = [deep]
     for steps in (("files", 0, "layers", 0, "bits", "note"), ("notes",), ("environment", "torch")):
         Path("deep.json").write_text(

@@ -48,7 +48,7 @@ def geometry(config: ConfigSpeaker, key: str, shape: tuple[int, ...]) -> Geometr
         (b'{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "no JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "more than 40 characters"),
         (b" " * (MAX_BYTES + 1), "more than"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -13,11 +13,11 @@ from typing import Any, NoReturn, Unpack, cast
 
 from convsurgeon.api.proving import VerifyChoices
 from convsurgeon.api.verifying import verify
+from convsurgeon.bounded_json import object_of
 from convsurgeon.errors import ConvsurgeonError, UnreadableError, UsageError
 from convsurgeon.proof import ReceiptCheck, Verdict
 from convsurgeon.proof.receipt import compare_documents
 from convsurgeon.proof.verdict import SCHEMA
-from convsurgeon.sources.json_object import object_of
 from convsurgeon.sources.small_file import content_of
 
 MAX_BYTES = 64_000_000

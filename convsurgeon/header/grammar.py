@@ -106,7 +106,7 @@ def _read_metadata(text: str, position: int) -> tuple[Metadata, int]:
         value = _TEXT.match(text, position)
         if not value:
             _stop(position, "a metadata value is a string")
-        entries.append((key, _decoded(value[1], position)))
+        entries.append((key, _decoded(text, value)))
         if len(entries) > MAX_METADATA:
             _stop(position, f"more than {MAX_METADATA} metadata entries")
         mark, position = _separator(text, value.end())
@@ -125,7 +125,7 @@ def _key(text: str, position: int) -> tuple[str, int]:
     match = _KEY.match(text, position)
     if not match:
         _stop(position, "a name in quotes and a colon belong here")
-    return _decoded(match[1], position), match.end()
+    return _decoded(text, match), match.end()
 
 
 def _separator(text: str, position: int) -> tuple[str, int]:
@@ -142,14 +142,15 @@ def _end(text: str, position: int, metadata: Metadata | None) -> Metadata | None
     return metadata
 
 
-def _decoded(raw: str, position: int) -> str:
-    if "\\" not in raw:
-        return raw
-    decoded: str = _unescape(f'"{raw}"')[0]
+def _decoded(text: str, match: re.Match[str]) -> str:
+    start, end = match.span(1)
+    if text.find("\\", start, end) < 0:
+        return text[start:end]
+    decoded: str = _unescape(text, start - 1)[0]  # where it stands: a long name is not copied
     try:
         decoded.encode("utf-8")
     except UnicodeEncodeError:
-        _stop(position, "half of a surrogate pair")
+        _stop(match.start(), "half of a surrogate pair")
     return decoded
 
 

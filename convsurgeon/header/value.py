@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 
 from convsurgeon.dtypes import BITS
 from convsurgeon.errors import HeaderError
-from convsurgeon.untrusted import safe
+from convsurgeon.untrusted import quoted
 
 MAX_RANK = 64
 # Far above any real file's; a hostile one could otherwise spend 20 times its bytes on pairs.
@@ -70,7 +70,7 @@ class Header:
         for tensor in self.in_data_order:
             if tensor.begin != end:
                 kind = "overlaps" if tensor.begin < end else "leaves a hole after"
-                _invalid(f"tensor {safe(tensor.name)!r} {kind} the data before it")
+                _invalid(f"tensor {quoted(tensor.name)} {kind} the data before it")
             end = tensor.end
 
     def _check_metadata(self) -> None:
@@ -81,7 +81,7 @@ class Header:
             _invalid("two metadata entries have one key")
         for key, value in entries:
             if not (_encodes(key) and _encodes(value)):
-                _invalid(f"metadata {safe(key)!r} is not valid Unicode")
+                _invalid(f"metadata {quoted(key)} is not valid Unicode")
 
     @cached_property
     def by_name(self) -> dict[str, TensorInfo]:
@@ -107,19 +107,19 @@ class Header:
 def _check_tensor(tensor: TensorInfo) -> None:
     name, dtype, shape, begin, end = tensor
     if not _encodes(name):
-        _invalid(f"the name {safe(name)!r} is not valid Unicode")
+        _invalid(f"the name {quoted(name)} is not valid Unicode")
     bits = BITS.get(dtype)
     if bits is None:
-        _invalid(f"tensor {safe(name)!r} has the unknown dtype {safe(dtype)!r}")
+        _invalid(f"tensor {quoted(name)} has the unknown dtype {quoted(dtype)}")
     if len(shape) > MAX_RANK:
-        _invalid(f"tensor {safe(name)!r} has {len(shape)} dimensions")
+        _invalid(f"tensor {quoted(name)} has {len(shape)} dimensions")
     if not 0 <= begin <= end < _U64 or (shape and not 0 <= min(shape) <= max(shape) < _U64):
-        _invalid(f"tensor {safe(name)!r} has a size or an offset out of range")
+        _invalid(f"tensor {quoted(name)} has a size or an offset out of range")
     if prod(filter(None, shape)) * bits >= _U64:
-        _invalid(f"the size of tensor {safe(name)!r} overflows")
+        _invalid(f"the size of tensor {quoted(name)} overflows")
     if prod(shape) * bits != (end - begin) * 8:
         what = f"of {dtype} {list(shape)} does not fill its {end - begin} bytes"
-        _invalid(f"tensor {safe(name)!r} {what}")
+        _invalid(f"tensor {quoted(name)} {what}")
 
 
 def _encodes(text: str) -> bool:

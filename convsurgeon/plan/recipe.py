@@ -1,7 +1,6 @@
 """The recipe: what was carried out, and what is needed to take it back byte for byte.
 
-It stands as JSON in the output's `__metadata__` under `convsurgeon`. It comes from a file, so every
-field is checked before anyone acts on it.
+JSON in the output's `__metadata__` under `convsurgeon`; every field is checked before it is used.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from convsurgeon.bounded_json import object_of
 from convsurgeon.errors import RecipeError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import LINEAR, Geometry, conv_form
@@ -191,13 +191,13 @@ class Recipe:
             RecipeError: CS082 where it is damaged or of another version.
         """
         try:
-            data = _is(json.loads(text), dict)
+            data = object_of(text.encode("utf-8"))
             _check_schema(data.get("schema"))
             steps = tuple(Step.from_json(_is(s, dict)) for s in _is(data["steps"], list))
             original = Original.from_json(_is(data["original"], dict))
             _check_chain(steps)
             return cls(_is(data["tool"], str), original, steps)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise RecipeError("CS082", f"the recipe in the metadata is damaged: {error}") from None
 
 

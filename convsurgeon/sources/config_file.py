@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from convsurgeon.bounded_json import object_of
 from convsurgeon.errors import RefusedError
-from convsurgeon.sources.json_object import object_of
 from convsurgeon.sources.small_file import content_of
 
 MAX_BYTES = 16_000_000

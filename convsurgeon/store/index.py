@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from convsurgeon.errors import ShardError
+from convsurgeon.bounded_json import object_of
+from convsurgeon.errors import ConvsurgeonError, ShardError
+from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import SafetensorsFile, opened, read_safetensors, unreadable
-from convsurgeon.untrusted import is_file_name, safe
+from convsurgeon.untrusted import is_file_name, quoted, safe
 
 INDEX_SUFFIX = ".safetensors.index.json"
-_MAX_INDEX = 100_000_000
 
 
 def read_shards(index: Path, limit: int = DEFAULT_MAX_HEADER) -> tuple[SafetensorsFile, ...]:
@@ -23,54 +24,71 @@ def read_shards(index: Path, limit: int = DEFAULT_MAX_HEADER) -> tuple[Safetenso
 
     Args:
         index: the index file.
-        limit: largest header to accept, in bytes.
+        limit: largest header to accept, and largest index, in bytes.
 
     Raises:
         ShardError: CS045 for a malformed or unsafe index, CS046 where it and the shards disagree.
         UnreadableError, HeaderError: for the shards themselves.
     """
-    weight_map = _weight_map(index)
-    names = sorted(set(weight_map.values()))
-    shards = [read_safetensors(_plain_file(index, name), limit) for name in names]
-    found = {key: shard.path.name for shard in shards for key in shard.header.by_name}
-    if len(found) != sum(len(shard.header.tensors) for shard in shards):
-        raise _disagree(index, "one tensor stands in two shards")
-    for key in sorted(found.keys() | weight_map.keys()):
-        if found.get(key) != weight_map.get(key):
-            where = safe(found.get(key, "no shard"))
-            says = safe(weight_map.get(key, "nothing"))
-            message = f"tensor {safe(key)!r} stands in {where}, the index says {says}"
-            raise _disagree(index, message)
+    try:
+        weight_map = weight_map_of(_content(index, limit))
+        names = sorted(set(weight_map.values()))
+        shards = [read_safetensors(_plain_file(index, name), limit) for name in names]
+        check_agreement(weight_map, {shard.path.name: shard.header for shard in shards})
+    except ConvsurgeonError as error:
+        raise error.at(index) from None
     return tuple(shards)
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    with opened(index) as fd, open(fd, "rb", closefd=False) as file:
-        text = file.read(_MAX_INDEX + 1)
-    if wrong := no_weights(text[:64]):
-        raise wrong.at(index)
-    try:
-        content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        message = f"the index is not valid JSON: {error}"
-        raise _invalid(index, message) from None
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+def weight_map_of(content: bytes) -> dict[str, str]:
+    """Return the file of every tensor, from the bytes of an index.
+
+    Every file name is a plain one: it has no folder, and no character that a path cannot have.
+
+    Raises:
+        ShardError: CS045.
+        UnreadableError: CS031, CS033, CS034 for what is no index at all.
+    """
+    if wrong := no_weights(content[:64]):
+        raise wrong
+    weight_map = object_of(content, _no_index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _invalid(index, "the index has no weight_map")
+        _no_index("it has no weight_map")
     plain: set[str] = set()  # a name is looked at once, however many tensors stand in its file
     for key, name in weight_map.items():
         if isinstance(name, str) and (name in plain or is_file_name(name)):
             plain.add(name)
             continue
-        where = f"{safe(key)!r} is said to stand in {safe(name)!r}"
-        raise _invalid(index, f"{where}, which is no plain file name")
+        raise _invalid(f"{quoted(key)} is said to stand in {quoted(name)}, no plain file name")
     return weight_map
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise ValueError("a key stands twice")
+def check_agreement(weight_map: Mapping[str, str], shards: Mapping[str, Header]) -> None:
+    """Hold an index against its shards, both ways.
+
+    Args:
+        weight_map: the file of every tensor, as the index says.
+        shards: by the names of their files.
+
+    Raises:
+        ShardError: CS046.
+    """
+    found = {key: name for name, header in shards.items() for key in header.by_name}
+    if len(found) != sum(len(header.tensors) for header in shards.values()):
+        raise _disagree("one tensor stands in two shards")
+    if found == weight_map:
+        return
+    key = min(k for k in found.keys() | weight_map.keys() if found.get(k) != weight_map.get(k))
+    stands, says = safe(found.get(key, "no shard")), safe(weight_map.get(key, "nothing"))
+    raise _disagree(f"tensor {quoted(key)} stands in {stands}, the index says {says}")
+
+
+def _content(index: Path, limit: int) -> bytes:
+    with opened(index) as fd, open(fd, "rb", closefd=False) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        message = f"the index has more than {limit} bytes"
+        raise ShardError("CS045", message, hint="--max-header-bytes raises the limit")
     return content
 
 
@@ -85,22 +103,25 @@ def _plain_file(index: Path, name: str) -> Path:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
         target = Path(os.path.realpath(path, strict=True))  # Path.resolve: no OSError for a loop
     except FileNotFoundError:
-        message = f"the shard {safe(name)!r} is missing"
-        raise ShardError("CS046", message, where=index, hint="fetch it") from None
+        message = f"the shard {quoted(name)} is missing"
+        raise ShardError("CS046", message, hint="fetch it") from None
     except OSError as error:
         raise unreadable(path, error) from None
     blobs = index.parent.resolve().parent.parent / "blobs"
     if is_link and target.parent != blobs:
-        message = f"the shard {safe(name)!r} is a link out of the folder"
-        raise _invalid(index, message)
+        message = f"the shard {quoted(name)} is a link out of the folder"
+        raise _invalid(message)
     return path
 
 
-def _invalid(index: Path, message: str) -> ShardError:
-    hint = "write the checkpoint again with the library that made it"
-    return ShardError("CS045", message, where=index, hint=hint)
+def _no_index(why: str) -> NoReturn:
+    raise _invalid(f"this is no shard index: {why}")
 
 
-def _disagree(index: Path, message: str) -> ShardError:
+def _invalid(message: str) -> ShardError:
+    return ShardError("CS045", message, hint="write it again with the library that made it")
+
+
+def _disagree(message: str) -> ShardError:
     hint = "a shard of another save? fetch or save the checkpoint again"
-    return ShardError("CS046", message, where=index, hint=hint)
+    return ShardError("CS046", message, hint=hint)
