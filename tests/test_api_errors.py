@@ -191,7 +191,7 @@ def test_a_failed_proof_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     path = model_file(tmp_path / "model.safetensors")
     before = listing(tmp_path)
     # A defect of the rewrite: the bytes of a reshape come out damaged.
-    monkeypatch.setattr("convsurgeon.rewrite.output.Output.pieces", damaged)
+    monkeypatch.setattr("convsurgeon.rewrite.output.Output.parts", damaged)
     with pytest.raises(cs.ConvsurgeonError, match="CS083") as caught:
         cs.swap(path, geometry=STATED)
     assert caught.value.exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,17 +10,23 @@ import pytest
 
 import convsurgeon as cs
 from convsurgeon.errors import NotEquivalentError, OutputError, RecipeError
-from convsurgeon.store import FileDraft, FolderDraft, Piece, read_safetensors
+from convsurgeon.store import Extent, FileDraft, FolderDraft, Part, read_safetensors
 from tests.cli_helpers import model_file
 
 STATED = ["embed.proj=s2"]
 
 
-def flipped(pieces: Iterable[Piece]) -> list[bytes]:
+def flipped(parts: Iterable[Part]) -> list[bytes]:
     """The same data with one bit of its last byte wrong, as a failing disk would leave it."""
-    data = bytearray(b"".join(bytes(piece) for piece in pieces))
+    data = bytearray(b"".join(in_memory(part) for part in parts))
     data[-1] ^= 1
     return [bytes(data)]
+
+
+def in_memory(part: Part) -> bytes:
+    if isinstance(part, Extent):
+        return os.pread(part.fd, part.end - part.begin, part.begin)
+    return bytes(part)
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def test_an_untouched_tensor_that_arrives_wrong_is_never_published(
     source = folder / "model.safetensors"
     assert last_tensor(source) != "embed.proj.weight"
     write = FileDraft.write
-    monkeypatch.setattr(FileDraft, "write", lambda self, pieces: write(self, flipped(pieces)))
+    monkeypatch.setattr(FileDraft, "write", lambda self, parts: write(self, flipped(parts)))
 
     with pytest.raises(NotEquivalentError) as caught:
         cs.restore(source, folder.parent / "back.safetensors")
@@ -55,10 +62,10 @@ def test_an_untouched_tensor_that_arrives_wrong_is_never_published(
 def test_no_file_of_a_folder_arrives_wrong(
     folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    write: Callable[[FolderDraft, str, Iterable[Piece]], Path] = FolderDraft.write
+    write: Callable[[FolderDraft, str, Iterable[Part]], Path] = FolderDraft.write
 
-    def lying(self: FolderDraft, name: str, pieces: Iterable[Piece]) -> Path:
-        return write(self, name, flipped(pieces) if name.endswith(ending) else pieces)
+    def lying(self: FolderDraft, name: str, parts: Iterable[Part]) -> Path:
+        return write(self, name, flipped(parts) if name.endswith(ending) else parts)
 
     monkeypatch.setattr(FolderDraft, "write", lying)
     with pytest.raises(NotEquivalentError):

@@ -23,7 +23,8 @@ TEXT = b"0123456789" * 10
 # What reaches the disk. os.close is left out: it frees the descriptor even where it fails.
 CALLS = (
     "open",
-    "write",
+    "pwrite",
+    "ftruncate",
     "fsync",
     "fchmod",
     "fchown",
@@ -146,14 +147,14 @@ def test_order(tmp_path: Path, case: str) -> None:
     with faults.installed():
         publish(target, force=force)
     named = {"file, new": "link", "file, replaced": "replace"}.get(case, "rename")
-    calls = [call for call in faults.calls if call in {"write", "fsync", named}]
+    calls = [call for call in faults.calls if call in {"pwrite", "fsync", named}]
     first, last = calls.index(named), len(calls) - 1 - calls[::-1].index(named)
-    assert "write" not in calls[first:]
+    assert "pwrite" not in calls[first:]
     assert calls[first - 1] == "fsync"
     assert calls[last + 1 :] == ["fsync"]
     writes = 2
     syncs = calls[:first].count("fsync")  # of each file; a replaced one once more; each folder
-    assert calls[:first].count("write") == writes
+    assert calls[:first].count("pwrite") == writes
     assert syncs == {"file, new": 1, "file, replaced": 2}.get(case, 4)
 
 
@@ -181,15 +182,15 @@ def test_the_last_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_short_writes_are_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:most]))
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, bytes(data)[:most], at))
     publish_file(tmp_path / "out")
     publish_folder(tmp_path / "folder")
     assert (tmp_path / "out").read_bytes() == (tmp_path / "folder" / "a").read_bytes() == TEXT
 
 
 def test_a_disk_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: 0)
     with pytest.raises(OutputError) as caught:
         publish_file(tmp_path / "out")
     assert caught.value.code == "CS071"

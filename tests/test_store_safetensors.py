@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import convsurgeon as cs
 from convsurgeon.errors import ConvsurgeonError, HeaderError, UnreadableError, UsageError
-from convsurgeon.store import CHUNK, SafetensorsFile, file_pieces, read_safetensors
+from convsurgeon.store import CHUNK, SafetensorsFile, read_safetensors, whole_file
 from tests.crafted_headers import FINE, META
 from tests.files import checkpoint, counting, framed
 
@@ -194,9 +194,9 @@ def test_an_error_inside_is_not_hidden(small: Path) -> None:
 def test_side_files_are_watched_too(small: Path, change: Callable[[Path], None]) -> None:
     small.write_bytes(counting(CHUNK + 5))
     old(small)
-    pieces = file_pieces(small)
-    assert next(pieces) == counting(CHUNK)
+    parts = whole_file(small)
+    assert next(parts)[1:] == (0, CHUNK + 5, small)
     change(small)
     with pytest.raises(UnreadableError) as caught:
-        list(pieces)
+        list(parts)
     changed(caught.value, small)

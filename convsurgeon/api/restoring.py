@@ -52,7 +52,7 @@ def restore(
         raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)
     with MadeFolders(target), FileDraft(target, force=force) as draft:
         with file.reader() as reader:
-            draft.write(_undone(file, recipe).pieces(reader))
+            draft.write(_undone(file, recipe).parts(reader))
         _prove(draft.path, file)
         outcome = draft.publish()
     return RestoreReport((_row(file, target, outcome.value, recipe),))
@@ -83,7 +83,7 @@ def _folder(
                 continue
             place = name.with_name(recipe.original.name)
             with file.reader() as reader:
-                written = draft.write(str(place), _undone(file, recipe).pieces(reader))
+                written = draft.write(str(place), _undone(file, recipe).parts(reader))
             _prove(written, file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -19,11 +19,10 @@ from convsurgeon.store import (
     FileDraft,
     FolderDraft,
     Outcome,
-    Piece,
     Source,
-    file_pieces,
     read_safetensors,
     same_bytes,
+    whole_file,
 )
 from convsurgeon.version import __version__
 
@@ -64,9 +63,8 @@ class Worker:
         with FileDraft(target, force=self.force) as draft:
             with source.reader() as reader:
                 output = swapped(source, reader, plan.rewrites, TOOL)
-                draft.write(
-                    self._watched(f"write {target.name}", output.pieces(reader), output.size)
-                )
+                counter = _Counter(self.progress, f"write {target.name}", output.size)
+                draft.write(output.parts(reader), counter)
             verdict = self._prove(source, draft.path, target.name)
             try:
                 outcome = draft.publish()
@@ -121,9 +119,8 @@ class Worker:
             with source.reader() as reader:
                 output = swapped(source, reader, layers, TOOL)
                 name = str(source.path.relative_to(root).with_suffix(".safetensors"))
-                path = draft.write(
-                    name, self._watched(f"write {name}", output.pieces(reader), output.size)
-                )
+                counter = _Counter(self.progress, f"write {name}", output.size)
+                path = draft.write(name, output.parts(reader), counter)
             verdicts.append(self._prove(source, path, name))
         if verdicts:
             verdicts += _copied_shards(checkpoint, plan)
@@ -152,16 +149,10 @@ class Worker:
             raise NotEquivalentError("CS083", message, where=name, hint=hint)
         return verdict
 
-    def _watched(self, name: str, pieces: Iterable[Piece], total: int) -> Iterator[Piece]:
-        counter = _Counter(self.progress, name, total)
-        for piece in pieces:
-            yield piece
-            counter(len(piece))
-
 
 def copy_compared(draft: FolderDraft, file: Path, name: str) -> None:
     """Copy a file that does not change, and compare: storage can lie as much as code can."""
-    written = draft.write(name, file_pieces(file))
+    written = draft.write(name, whole_file(file))
     if not same_bytes(file, written):
         message = "the copy is not equal to its source"
         raise NotEquivalentError("CS083", message, where=name, hint="nothing was published")

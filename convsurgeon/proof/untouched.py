@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from convsurgeon.header import Header, TensorInfo, lay_out
 from convsurgeon.plan import METADATA_KEY, Original, recipe_of
-from convsurgeon.store import CHUNK, Reader
+from convsurgeon.store import COMPARED, Reader
 from convsurgeon.untrusted import safe
 
 Progress = Callable[[int], None]
@@ -191,8 +191,8 @@ def equal_bytes(
     """Compare a range of one file with the range of another that lies `shift` bytes further on."""
     # Whole buffers are compared, by memcmp; a comparison of views would look at every element.
     one, other = bytearray(0), bytearray(0)
-    for first in range(begin, end, CHUNK):
-        size = min(CHUNK, end - first)
+    for first in range(begin, end, COMPARED):
+        size = min(COMPARED, end - first)
         if len(one) != size:
             one, other = bytearray(size), bytearray(size)
         before.fill(memoryview(one), first)

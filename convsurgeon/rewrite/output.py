@@ -9,7 +9,7 @@ from convsurgeon.dtypes import itemsize
 from convsurgeon.header import Header, TensorInfo
 from convsurgeon.rearrangement import Rearrangement
 from convsurgeon.rewrite.permute import permute, permuted
-from convsurgeon.store import Piece, Reader
+from convsurgeon.store import Part, Piece, Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Output:
         """Bytes of the file."""
         return len(self.prefix) + self.header.data_bytes
 
-    def pieces(self, reader: Reader) -> Iterator[Piece]:
+    def parts(self, reader: Reader) -> Iterator[Part]:
         """Yield the whole file; what does not change is one sequential copy."""
         yield self.prefix
         done = 0
@@ -40,10 +40,10 @@ class Output:
             moves = [move for move in self.moves.get(tensor.name, ()) if move.moves_bytes]
             if not moves:
                 continue
-            yield from reader.chunks(done, tensor.begin)
+            yield from reader.parts(done, tensor.begin)
             yield from _moved(reader, tensor, moves)
             done = tensor.end
-        yield from reader.chunks(done, self.header.data_bytes)
+        yield from reader.parts(done, self.header.data_bytes)
 
 
 def _moved(reader: Reader, tensor: TensorInfo, moves: list[Rearrangement]) -> Iterator[Piece]:

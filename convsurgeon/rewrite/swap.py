@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 
 from convsurgeon.errors import RecipeError
-from convsurgeon.header import Header, lay_out, padded_length
+from convsurgeon.header import Header, TensorInfo, lay_out, padded_length
 from convsurgeon.header.layout import text_length
 from convsurgeon.plan import (
     METADATA_KEY,
@@ -19,7 +19,7 @@ from convsurgeon.plan import (
     recipe_of,
 )
 from convsurgeon.rewrite.output import Output
-from convsurgeon.store import PICKLE_SUFFIXES, Reader, Source
+from convsurgeon.store import CHUNK, PICKLE_SUFFIXES, Reader, Source
 from convsurgeon.untrusted import is_file_name
 
 
@@ -60,10 +60,6 @@ def _recipe(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: s
 def _step(source: Source, reader: Reader, layer: LayerPlan) -> Step:
     if layer.rewrite is None or layer.geometry is None or layer.evidence is None:
         raise ValueError(f"{layer.module} has nothing to record")
-    tensor = source.header.by_name[layer.key]
-    digest = hashlib.sha256()
-    for piece in reader.chunks(tensor.begin, tensor.end):
-        digest.update(piece)
     return Step(
         key=layer.key,
         rule=layer.rewrite.rule,
@@ -74,8 +70,18 @@ def _step(source: Source, reader: Reader, layer: LayerPlan) -> Step:
         target_shape=layer.rewrite.weight_shape,
         geometry=layer.geometry,
         evidence=layer.evidence,
-        sha256=digest.hexdigest(),
+        sha256=_digest(reader, source.header.by_name[layer.key]),
     )
+
+
+def _digest(reader: Reader, tensor: TensorInfo) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(min(CHUNK, tensor.nbytes)))
+    for begin in range(tensor.begin, tensor.end, CHUNK):
+        piece = buffer[: tensor.end - begin]
+        reader.fill(piece, begin)
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _original(source: Source, prefix: bytes) -> Original:

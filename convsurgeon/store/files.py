@@ -8,12 +8,12 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import NotSyncedError, OutputError
-from convsurgeon.store.source import CHUNK, Piece
+from convsurgeon.store.parts import COMPARED
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
@@ -23,13 +23,13 @@ OLD = f".old{TEMPORARY}"
 
 def same_bytes(first: Path, second: Path) -> bool:
     """Compare two files in bounded memory."""
-    one, other = bytearray(CHUNK), bytearray(CHUNK)
+    one, other = bytearray(COMPARED), bytearray(COMPARED)
     with first.open("rb", buffering=0) as left, second.open("rb", buffering=0) as right:
         size = os.fstat(left.fileno()).st_size
         if size != os.fstat(right.fileno()).st_size:
             return False
-        for begin in range(0, size, CHUNK):
-            if size - begin < CHUNK:
+        for begin in range(0, size, COMPARED):
+            if size - begin < COMPARED:
                 one, other = bytearray(size - begin), bytearray(size - begin)
             if not _filled(left, one) or not _filled(right, other) or one != other:
                 return False
@@ -55,17 +55,6 @@ def same_tree(first: Path, second: Path) -> bool:
 def is_empty_folder(path: Path) -> bool:
     """Tell whether it is a folder that a rename may replace."""
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
-def write_all(fd: int, pieces: Iterable[Piece], target: Path) -> None:
-    """Write every piece whole."""
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            written = os.write(fd, rest)  # may be short: a full disk fails on the next call only
-            if not written:
-                raise OutputError("CS071", "the system wrote nothing", where=target)
-            rest = rest[written:]
 
 
 def keep_owner_and_mode(fd: int, old: Path) -> None:

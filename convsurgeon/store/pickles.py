@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from convsurgeon.errors import HeaderError, PickleError
 from convsurgeon.header import Header, lay_out, pack
+from convsurgeon.store.parts import CHUNK, Part, Piece
 from convsurgeon.store.sniff import no_weights
-from convsurgeon.store.source import CHUNK, Piece, Reader, Stamp, opened
+from convsurgeon.store.source import Reader, Stamp, opened
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,9 @@ class _PickleReader:
             view = _bytes_of(self.tensors[info.name]) if first < last else memoryview(b"")
             for position in range(first, last, CHUNK):
                 yield view[position - info.begin : min(position + CHUNK, last) - info.begin]
+
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        return self.chunks(begin, end)
 
     def read(self, begin: int, end: int) -> bytes:
         return b"".join(self.chunks(begin, end))

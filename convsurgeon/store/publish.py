@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from convsurgeon.errors import OutputError
+from convsurgeon.store.copying import Written, unheard, write_parts
 from convsurgeon.store.files import (
     OLD,
     TEMPORARY,
@@ -28,10 +29,9 @@ from convsurgeon.store.files import (
     same_tree,
     sync,
     sync_folder,
-    write_all,
     writing,
 )
-from convsurgeon.store.source import Piece
+from convsurgeon.store.parts import Part
 
 
 class Outcome(StrEnum):
@@ -105,14 +105,19 @@ class FileDraft(_Draft):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.open(self.path, flags, 0o666)  # the umask makes it what every new file is
 
-    def write(self, pieces: Iterable[Piece]) -> None:
-        """Write all pieces and sync.
+    def write(self, parts: Iterable[Part], written: Written = unheard) -> None:
+        """Write all parts and sync.
+
+        Args:
+            parts: the file, from front to back.
+            written: told how many bytes were written since the last call.
 
         Raises:
             OutputError: CS071.
+            UnreadableError: CS037, CS038 where a file that a part lies in is at fault.
         """
         with writing(self.target):
-            write_all(self._fd, pieces, self.target)
+            write_parts(self._fd, parts, self.target, written)
             os.fsync(self._fd)
 
     def publish(self) -> Outcome:
@@ -158,19 +163,18 @@ class FolderDraft(_Draft):
             with suppress(FileNotFoundError):  # another run took it for stale
                 return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def write(self, name: str, pieces: Iterable[Piece]) -> Path:
+    def write(self, name: str, parts: Iterable[Part], written: Written = unheard) -> Path:
         """Write one file, sync it, return where it is until the folder is published.
 
-        Raises:
-            OutputError: CS071.
+        Args and errors are those of `FileDraft.write`.
         """
         path = self.path / name
         with writing(self.target / name):
             path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             fd = os.open(path, flags, 0o666)
             try:
-                write_all(fd, pieces, self.target / name)
+                write_parts(fd, parts, self.target / name, written)
                 os.fsync(fd)
             finally:
                 os.close(fd)

@@ -13,19 +13,15 @@ from typing import NamedTuple, Protocol
 from convsurgeon.errors import ConvsurgeonError, UnreadableError
 from convsurgeon.header import Header, header_length, parse
 from convsurgeon.limits import DEFAULT_MAX_HEADER
+from convsurgeon.store.parts import CHUNK, Extent, Part, Piece
 from convsurgeon.store.sniff import misnamed
 
-CHUNK = 1 << 20
-"""Bytes per read: larger ones fall out of the processor's cache and are several times slower."""
 _SNIFF = 64
 _NEXT = {
     "CS036": "fetch it again",
     "CS040": "write it again with the library that made it",
     "CS041": "no file of the format has such a header: fetch it again",
 }
-
-Piece = bytes | bytearray | memoryview
-"""What data comes in."""
 
 
 class Reader(Protocol):
@@ -36,6 +32,12 @@ class Reader(Protocol):
 
     def chunks(self, begin: int, end: int) -> Iterator[Piece]:
         """Yield the data from `begin` to `end`, counted from the end of the header."""
+
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        """Yield the data from `begin` to `end` in what is written fastest.
+
+        Extents are good for as long as the file is open.
+        """
 
     def read(self, begin: int, end: int) -> bytes:
         """Return the data from `begin` to `end` in one piece."""
@@ -92,7 +94,7 @@ class Stamp(NamedTuple):
     def check(self, fd: int, path: Path) -> None:
         """Raise CS038 where the open file has another one by now."""
         if Stamp.of(fd) != self:
-            raise _changed(path, "changed")
+            raise changed(path, "changed")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ class _SafetensorsReader:
     def chunks(self, begin: int, end: int) -> Iterator[Piece]:
         return _pread(self.fd, self._data + begin, self._data + end, self.file.path)
 
+    def parts(self, begin: int, end: int) -> Iterator[Part]:
+        yield Extent(self.fd, self._data + begin, self._data + end, self.file.path)
+
     def read(self, begin: int, end: int) -> bytes:
         return b"".join(self.chunks(begin, end))
 
@@ -141,7 +146,7 @@ class _SafetensorsReader:
             except OSError as error:
                 raise unreadable(self.file.path, error) from None
             if not count:
-                raise _changed(self.file.path, "became shorter")
+                raise changed(self.file.path, "became shorter")
             done += count
 
     @property
@@ -176,15 +181,15 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
     return SafetensorsFile(path, header, length, stamp)
 
 
-def file_pieces(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a regular file.
+def whole_file(path: Path) -> Iterator[Extent]:
+    """Yield the bytes of a regular file, open until the next is asked for.
 
     Raises:
         UnreadableError: CS030, CS037, CS038.
     """
     with opened(path) as fd:
         stamp = Stamp.of(fd)
-        yield from _pread(fd, 0, stamp.size, path)
+        yield Extent(fd, 0, stamp.size, path)
         stamp.check(fd, path)
 
 
@@ -218,7 +223,8 @@ def unreadable(path: Path, error: OSError) -> UnreadableError:
     return UnreadableError("CS037", message, where=path, hint="check the path and its permissions")
 
 
-def _changed(path: Path, how: str) -> UnreadableError:
+def changed(path: Path, how: str) -> UnreadableError:
+    """Return the error for a source that somebody wrote to."""
     message = f"the file {how} while it was read"
     hint = "run again when nothing writes to it"
     return UnreadableError("CS038", message, where=path, hint=hint)
@@ -232,6 +238,6 @@ def _pread(fd: int, begin: int, end: int, path: Path) -> Iterator[bytes]:
         except OSError as error:
             raise unreadable(path, error) from None
         if not piece:
-            raise _changed(path, "became shorter")
+            raise changed(path, "became shorter")
         yield piece
         position += len(piece)
