@@ -23,6 +23,7 @@ class SwappedFile:
         seconds: wall time.
         verdicts: one per file that was written.
         warning: what the user has to know although the output is there.
+        linked: files that the output shares with the source, as one more name for each.
     """
 
     plan: FilePlan
@@ -32,6 +33,7 @@ class SwappedFile:
     seconds: float
     verdicts: tuple[FileVerdict, ...] = ()
     warning: str = ""
+    linked: tuple[str, ...] = ()
 
     @property
     def undecided(self) -> int:
@@ -55,6 +57,7 @@ class SwappedFile:
             "seconds": self.seconds,
             "verdict": [verdict.to_json() for verdict in self.verdicts],
             "warning": self.warning,
+            "linked": list(self.linked),
         }
 
 

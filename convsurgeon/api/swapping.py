@@ -39,13 +39,14 @@ class _Run:
     taken: set[Path] = field(default_factory=set)
 
 
-def swap(
+def swap(  # noqa: PLR0913 - one keyword per option, as on the command line
     paths: Paths,
     out: str | PathLike[str] | None = None,
     *,
     verify: str = "full",
     force: bool = False,
     dry_run: bool = False,
+    link: bool = False,
     progress: Progress = quiet,
     **choices: Unpack[Choices],
 ) -> SwapReport:
@@ -58,6 +59,7 @@ def swap(
             every place of every layer, also where that takes minutes.
         force: whether existing outputs are replaced.
         dry_run: whether to plan only; the report then holds the very plan that a run carries out.
+        link: whether files of tensors that do not change become hard links in the new folder.
         progress: told what is being worked on, how many bytes are done, and of how many.
         **choices: see `Choices`.
 
@@ -69,19 +71,23 @@ def swap(
         RefusedError: where the only path was refused; NothingToDoError where it has nothing to do.
         NotEquivalentError: where the proof failed; nothing was published.
     """
-    if verify not in LEVELS:
-        known = ", ".join(map(repr, LEVELS))
-        raise UsageError("CS090", f"{verify!r} is none of {known}", where="--verify")
-    worker = Worker(force, verify != "bits", verify == "exhaustive", progress)
+    _check_level(verify)
+    worker = Worker(force, verify != "bits", verify == "exhaustive", link, progress)
     planner = Planner(Request.of(choices))
     found, troubles = resolve(paths)
     run = _Run(planner, worker, out, dry_run, alone=len(found) + len(troubles) == 1)
-    if out is not None and not run.alone and names_file(out):
-        raise no_folder(out)
     return _swap_each(run, found, troubles)
 
 
+def _check_level(verify: str) -> None:
+    if verify not in LEVELS:
+        known = ", ".join(map(repr, LEVELS))
+        raise UsageError("CS090", f"{verify!r} is none of {known}", where="--verify")
+
+
 def _swap_each(run: _Run, found: list[Path], troubles: list[Trouble]) -> SwapReport:
+    if run.out is not None and not run.alone and names_file(run.out):
+        raise no_folder(run.out)
     files: list[SwappedFile] = []
     for path in found:
         try:

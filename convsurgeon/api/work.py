@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -42,12 +42,14 @@ class Worker:
         force: whether existing outputs are replaced.
         function: whether the proofs that need torch are run.
         exhaustive: whether they probe every place of every layer.
+        link: whether files of tensors that do not change get one more name instead of a copy.
         progress: told what is being worked on, how many bytes are done, and of how many.
     """
 
     force: bool
     function: bool
     exhaustive: bool
+    link: bool
     progress: Progress
 
     def file(self, checkpoint: Checkpoint, plan: FilePlan, target: Path) -> SwappedFile:
@@ -95,10 +97,7 @@ class Worker:
         warning = ""
         with FolderDraft(target, force=self.force) as draft:
             verdicts = [self._into(draft, root, checkpoint, plan) for checkpoint, plan in work]
-            done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
-            for file in self._copied(path, work, recursive=recursive):
-                if file not in done:
-                    copy_compared(draft, file, str(file.relative_to(root)))
+            linked = self._copy_rest(draft, path, work, recursive=recursive)
             try:
                 outcome = draft.publish()
             except NotSyncedError as error:
@@ -108,8 +107,44 @@ class Worker:
         for (checkpoint, plan), found in zip(work, verdicts, strict=True):
             place = target / _output_name(checkpoint, plan).relative_to(root)
             what = outcome.value if plan.rewrites else "skipped"
-            rows.append(SwappedFile(plan, str(place), str(target), what, seconds, found, warning))
+            new = linked if outcome is Outcome.WRITTEN else ()
+            names = tuple(s.path.name for s in checkpoint.sources if s.path in new)
+            row = SwappedFile(plan, str(place), str(target), what, seconds, found, warning, names)
+            rows.append(row)
         return rows
+
+    def _copy_rest(
+        self,
+        draft: FolderDraft,
+        path: Path,
+        work: list[tuple[Checkpoint, FilePlan]],
+        *,
+        recursive: bool,
+    ) -> Container[Path]:
+        """Copy, or link, every file that is not rewritten; return those that were linked."""
+        root = path if path.is_dir() else path.parent
+        done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
+        linkable = self._linkable(work)
+        for file in self._copied(path, work, recursive=recursive):
+            name = str(file.relative_to(root))
+            if file in done:
+                continue
+            if file in linkable:
+                draft.link(name, linkable[file])
+            else:
+                copy_compared(draft, file, name)
+        return linkable
+
+    def _linkable(self, work: list[tuple[Checkpoint, FilePlan]]) -> dict[Path, Source]:
+        """Return the files that get one more name: of tensors, and with none to rewrite.
+
+        All others are copied: whoever edits the new folder's config.json edits that one alone.
+        """
+        if not self.link:
+            return {}
+        done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
+        sources = (source for checkpoint, _ in work for source in checkpoint.sources)
+        return {source.path: source for source in sources if source.path not in done}
 
     def _into(
         self, draft: FolderDraft, root: Path, checkpoint: Checkpoint, plan: FilePlan

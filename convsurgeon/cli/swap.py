@@ -31,6 +31,14 @@ DryRun = Annotated[
         "--dry-run", help="Print the plan of a run, write nothing.", rich_help_panel="Output"
     ),
 ]
+Link = Annotated[
+    bool,
+    typer.Option(
+        "--link",
+        help="Hard-link the shards that do not change instead of copying them.",
+        rich_help_panel="Output",
+    ),
+]
 
 
 def swap(
@@ -56,6 +64,7 @@ def swap(
     verify: Verify = "full",
     dry_run: DryRun = False,
     force: o.Force = False,
+    link: Link = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     report: o.ReportFile = None,
@@ -68,7 +77,7 @@ def swap(
 
         with progress(quiet=quiet) as bar:
             call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
-            return call(progress=bar, **o.choices(ctx))
+            return call(link=link, progress=bar, **o.choices(ctx))
 
     show = Show("convsurgeon.swap/1", as_json, quiet, report)
     run(show, work, lambda r: r.exit_code(strict=strict))

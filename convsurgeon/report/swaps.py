@@ -109,6 +109,9 @@ def _outcome(console: Console, file: SwappedFile) -> None:
     tail = words_of.get(file.outcome, words.duration(file.seconds))
     line = Text("  → ", "green", overflow="fold").append(output, "bold").append(f", {tail}")
     console.print(line)
+    if file.linked:
+        files = words.plural(len(file.linked), "file")
+        console.print(Text(f"  {files} shared with the source: hard links", overflow="fold"))
     if file.outcome == "skipped":
         return
     whole = file.whole or file.output

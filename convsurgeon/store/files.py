@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import io
@@ -55,6 +56,26 @@ def same_tree(first: Path, second: Path) -> bool:
 def is_empty_folder(path: Path) -> bool:
     """Tell whether it is a folder that a rename may replace."""
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+
+
+def hard_link(old: Path, new: Path, target: Path) -> None:
+    """Give a file one more name; of a symbolic link, the file that it leads to gets it.
+
+    Args:
+        old: a name that it has.
+        new: the one that it gets now.
+        target: the one that it is to have in the end, for errors.
+
+    Raises:
+        OutputError: CS094 where that is not possible.
+    """
+    try:
+        os.link(os.path.realpath(old, strict=True), new)
+    except OSError as error:
+        why = "it lies on another file system" if error.errno == errno.EXDEV else error.strerror
+        hint = "leave --link away, or name an output on the same file system"
+        message = f"{old.name} cannot be linked: {why}"
+        raise OutputError("CS094", message, where=target, hint=hint) from None
 
 
 def keep_owner_and_mode(fd: int, old: Path) -> None:

@@ -21,6 +21,7 @@ from convsurgeon.store.copying import Written, unheard, write_parts
 from convsurgeon.store.files import (
     OLD,
     TEMPORARY,
+    hard_link,
     is_empty_folder,
     keep_owner_and_mode,
     remove,
@@ -32,6 +33,7 @@ from convsurgeon.store.files import (
     writing,
 )
 from convsurgeon.store.parts import Part
+from convsurgeon.store.source import Source, opened
 
 
 class Outcome(StrEnum):
@@ -178,6 +180,22 @@ class FolderDraft(_Draft):
                 os.fsync(fd)
             finally:
                 os.close(fd)
+        return path
+
+    def link(self, name: str, source: Source) -> Path:
+        """Let a name of the folder be one more name of a file, and sync it.
+
+        Raises:
+            OutputError: CS094 where the file cannot have two names.
+            UnreadableError: CS038 where it is not the file that was read.
+        """
+        path = self.path / name
+        with writing(self.target / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        hard_link(source.path, path, self.target / name)
+        with writing(self.target / name), opened(path) as fd:
+            source.stamp.check(fd, source.path)
+            os.fsync(fd)
         return path
 
     def publish(self) -> Outcome:

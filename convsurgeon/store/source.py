@@ -66,6 +66,10 @@ class Source(Protocol):
         """Bytes as safetensors."""
 
     @property
+    def stamp(self) -> Stamp:
+        """The file as it was when its header was read."""
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """What it holds beside tensors."""
 
