@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,22 @@ def test_a_geometry_changed_later_is_refused(name: str, value: object) -> None:
     with pytest.raises(RuntimeError, match="cannot compute this"):
         gemm(torch.ones(1, 3, 4, 4))
     assert isinstance(gemm.to_conv(), nn.Conv2d)
+
+
+def test_its_constructor_takes_what_the_convolutions_takes() -> None:
+    """Adapters make a narrower layer of the same class, with the geometry of the one at hand."""
+    gemm = GemmConv2d(4, 5, (2, 3))
+    settings = (gemm.stride, gemm.padding, gemm.dilation, gemm.groups, False, gemm.padding_mode)
+    twin = type(gemm)(4, 6, gemm.kernel_size, *settings, "meta", torch.float64)
+    assert repr(twin) == repr(nn.Conv2d(4, 6, (2, 3), *settings)).replace("Conv2d", "GemmConv2d")  # type: ignore[arg-type] # stubs want more than a tuple
+    assert twin.weight.is_meta
+    assert twin.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "geometry", [{"stride": 1}, {"padding": (1, 0)}, {"dilation": 2}, {"groups": 2}]
+)
+def test_no_other_geometry_is_constructed(geometry: dict[str, Any]) -> None:
+    nn.Conv2d(4, 4, 2, **{"stride": 2, **geometry})
+    with pytest.raises(ValueError, match="no GemmConv2d can compute this"):
+        GemmConv2d(4, 4, 2, **geometry)

@@ -32,38 +32,49 @@ _Conv = TypeVar("_Conv", bound=_ConvNd)
 class _GemmConv(_ConvNd):
     """What the three classes share.
 
+    The constructor takes what that of the convolution takes, in its order: adapters make a second,
+    narrower layer by `type(layer)(...)`.
+
     Args:
         in_channels: C.
         out_channels: O.
-        kernel_size: kernel and stride, one number or one per axis.
+        kernel_size: one number, or one per axis.
+        stride: as the kernel, which is the default.
+        padding: 0, in any spelling.
+        dilation: 1 along each axis where the kernel is longer than 1.
+        groups: 1.
         bias: whether there is one.
+        padding_mode: what to pad with, hence without effect.
         device: where the parameters are.
         dtype: of the parameters.
+
+    Raises:
+        ValueError: this geometry is not that of patches side by side.
     """
 
     conv_type: ClassVar[type[_ConvNd]]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - those of nn.ConvNd
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, ...],
-        *,
+        stride: int | tuple[int, ...] | None = None,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         # The next class in line is nn.ConvNd, which fills in most of what _ConvNd asks for.
         init: Any = super().__init__
-        init(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=kernel_size,
-            bias=bias,
-            device=device,
-            dtype=dtype,
-        )
+        geometry = (kernel_size if stride is None else stride, padding, dilation, groups)
+        init(in_channels, out_channels, kernel_size, *geometry, bias, padding_mode, device, dtype)
+        reason = inexact(self)
+        if reason is not None:
+            raise ValueError(f"no {type(self).__name__} can compute this: {reason}")
 
     @classmethod
     def from_conv(cls, conv: nn.Module) -> Self:

@@ -178,17 +178,16 @@ class PatchLinear(nn.Module):
 
         A view of the inner weight: what is written to it in place reaches `linear.weight`, and
         gradients flow through it. Where the inner layer holds no such weight any more (quantised,
-        packed), a stand-in of the same shape, dtype and device, filled with NaN and made anew at
-        each call: models cast their input to `proj.weight.dtype`, which must not become int8, and
-        whoever computes with the stand-in sees that the numbers are not there.
+        packed; under a compiler any tensor subclass), a stand-in of the same shape, dtype and
+        device, filled with NaN and made anew at each call: models cast their input to
+        `proj.weight.dtype`, which must not become int8, and whoever computes with the stand-in sees
+        that the numbers are not there.
         """
         inner = _tensor(self.linear, "weight")
-        columns = self.in_channels * math.prod(self.kernel_size)
-        if (
-            inner is not None
-            and inner.dtype in _COMPUTE
-            and inner.shape == (self.out_channels, columns)
-        ):
+        shape = (self.out_channels, self.in_channels * math.prod(self.kernel_size))
+        # Under a compiler the error of a tensor subclass, as of torchao, cannot be caught.
+        closed = torch.compiler.is_compiling() and hasattr(type(inner), "__tensor_flatten__")
+        if inner is not None and inner.dtype in _COMPUTE and inner.shape == shape and not closed:
             try:
                 return self._unflatten(inner)
             except RuntimeError:
