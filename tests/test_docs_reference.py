@@ -65,8 +65,8 @@ def test_the_generated_pages_are_current() -> None:
 def test_a_stale_page_is_seen(tmp_path: Path) -> None:
     copy = tmp_path / "tools" / "reference.py"
     copy.parent.mkdir()
-    for script in (GENERATOR, GENERATOR.with_name("architectures.py")):
-        shutil.copy(script, copy.parent)
+    for name in ("reference.py", "architectures.py", "compatibility.py"):
+        shutil.copy(GENERATOR.with_name(name), copy.parent)
     shutil.copytree(REFERENCE, tmp_path / "docs" / "reference")
     with (tmp_path / "docs" / "reference" / "codes.md").open("a", encoding="utf-8") as page:
         page.write("one line too many\n")

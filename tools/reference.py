@@ -1,9 +1,10 @@
-"""Write the generated pages of docs/reference: architectures.md, cli.md, codes.md, python.md.
+"""Write the generated pages of docs/reference: all but json.md.
 
     python tools/reference.py            write them
     python tools/reference.py --check    exit 1 and name those that are stale
 
-Everything in them comes from the code: parameters, `codes.toml`, docstrings, the catalogue.
+Everything in them comes from the code: parameters, `codes.toml`, docstrings, the catalogue; and
+compatibility.md from the table beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _ITEM = re.compile(r"(\*{0,2}[\w., ]+): (.*)")
 
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its file name."""
-    more = {"architectures.md": import_module("architectures").page(_NOTE)}
+    modules = ("architectures", "compatibility")
+    more = {f"{name}.md": import_module(name).page(_NOTE) for name in modules}
     return more | {"cli.md": cli_page(), "codes.md": codes_page(), "python.md": python_page()}
 
 

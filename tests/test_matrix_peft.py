@@ -1,0 +1,160 @@
+"""Adapters of PEFT on a swapped model: on the leaf, on all Linears, and those trained before."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch as safetensors_torch
+import torch
+from torch import Tensor, nn
+
+import convsurgeon as cs
+from tests.matrix import fails, swapped, works
+from tests.matrix_models import apart, build, inputs, outputs
+
+peft = pytest.importorskip("peft", reason="its adapters are what is tested")
+# It asks transformers by a name that will go.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is dep:FutureWarning")
+
+NAME = "ViTForImageClassification"
+LEAF = {"conv": "projection", "gemm": "projection", "linear": "projection.linear"}
+PROJECTION = "vit.embeddings.patch_embeddings.projection"
+ROUNDING = 1e-5  # of outputs up to 10 in float32, summed in another order; adapters move them by 1
+
+
+def config(*targets: str, **options: Any) -> Any:
+    """A LoRA whose two factors are random, so that it changes the output."""
+    names: Any = "all-linear" if targets == ("all-linear",) else list(targets)
+    return peft.LoraConfig(r=4, target_modules=names, init_lora_weights=False, **options)
+
+
+def model(kind: str) -> Any:
+    return swapped(build(NAME), kind)
+
+
+def adapted(kind: str, *targets: str, seed: int = 4, **options: Any) -> Any:
+    one = model(kind)
+    torch.manual_seed(seed)
+    return peft.get_peft_model(one, config(*targets, **options)).eval()
+
+
+def run(one: Any) -> list[Tensor]:
+    return outputs(one, inputs(NAME))
+
+
+@works("lora-leaf")
+@pytest.mark.parametrize("dora", [False, True], ids=["LoRA", "DoRA"])
+def test_on_the_leaf(kind: str, dora: bool, tmp_path: Path) -> None:
+    tuned = adapted(kind, LEAF[kind], use_dora=dora)
+    before = run(tuned)
+    assert apart(before, run(model(kind))) > 0.1
+    tuned(**inputs(NAME)).logits.sum().backward()
+    moved = {n for n, p in tuned.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved
+    assert all(f".{LEAF[kind]}.lora_" in name for name in moved)
+    with torch.no_grad():
+        for name in moved:
+            tuned.get_parameter(name).mul_(1.1)
+    want = run(tuned)
+    assert apart(want, before) > 0.01
+    tuned.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(model(kind), tmp_path).eval()
+    assert apart(run(again), want) == 0
+    merged = tuned.merge_and_unload()
+    assert apart(run(merged), want) < ROUNDING
+    cs.restore_module(merged)
+    assert type(merged.get_submodule(PROJECTION)) is nn.Conv2d
+    assert apart(run(merged), want) < ROUNDING
+
+
+@works("lora-all-linear")
+def test_all_linear(kind: str) -> None:
+    tuned = adapted(kind, "all-linear")
+    layers = [m for m in tuned.modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
+    assert len(layers) == {"conv": 13, "gemm": 13, "linear": 14}[kind]
+    projection = tuned.base_model.model.get_submodule(PROJECTION)
+    inner = projection.linear if kind == "linear" else projection
+    assert isinstance(inner, peft.tuners.lora.LoraLayer) == (kind == "linear")
+    want = run(tuned)
+    assert apart(want, run(model(kind))) > 0.1
+    assert apart(run(tuned.merge_and_unload()), want) < ROUNDING
+
+
+@works("lora-own-name")
+def test_on_the_layers_own_name(kind: str) -> None:
+    tuned = adapted(kind, "projection")
+    layer = tuned.base_model.model.get_submodule(PROJECTION)
+    assert isinstance(layer, peft.tuners.lora.layer.Conv2d)
+
+
+@fails("lora-own-name")
+def test_a_composite_is_nothing_that_peft_knows(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"(?s)Target module PatchLinear.* is not supported"):
+        adapted(kind, "projection")
+    adapted(kind, "projection.linear")
+
+
+def saved(folder: Path) -> list[Tensor]:
+    """Save an adapter of the convolution; return what the model makes with it."""
+    tuned = adapted("conv", "projection", "q_proj")
+    tuned.save_pretrained(folder)
+    return run(tuned)
+
+
+@works("lora-old-adapter")
+def test_an_adapter_of_the_convolution(kind: str, tmp_path: Path) -> None:
+    want = saved(tmp_path)
+    tuned = peft.PeftModel.from_pretrained(model(kind), tmp_path).eval()
+    assert apart(run(tuned), want) < ROUNDING
+    assert apart(run(model(kind)), want) > 0.1
+
+
+def reshaped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter of a convolution as that of a Linear: what the page says to do."""
+    return {
+        key.replace("projection.lora_", "projection.linear.lora_"): value.flatten(1).contiguous()
+        for key, value in tensors.items()
+    }
+
+
+@fails("lora-old-adapter")
+def test_an_adapter_of_the_convolution_is_refused_until_it_is_reshaped(
+    kind: str, tmp_path: Path
+) -> None:
+    want = saved(tmp_path)
+    with pytest.raises(ValueError, match=r"(?s)Target module PatchLinear.* is not supported"):
+        peft.PeftModel.from_pretrained(model(kind), tmp_path)
+    tensors = safetensors_torch.load_file(tmp_path / "adapter_model.safetensors")
+    tuned = adapted(kind, "projection.linear", "q_proj", seed=5)
+    assert apart(run(tuned), want) > 0.1
+    found = peft.set_peft_model_state_dict(tuned, reshaped(tensors))
+    assert not found.unexpected_keys
+    assert apart(run(tuned), want) < ROUNDING
+    # The other way out: merge into the convolution, then swap.
+    plain = peft.PeftModel.from_pretrained(build(NAME), tmp_path).merge_and_unload().eval()
+    assert apart(run(swapped(plain, kind)), want) < ROUNDING
+
+
+CONVS = {
+    "Conv1d": (nn.Conv1d(3, 4, 2, 2), (2, 3, 9)),
+    "Conv3d": (nn.Conv3d(3, 4, (1, 2, 2), (1, 2, 2)), (2, 3, 2, 5, 7)),
+}
+
+
+@works("lora-other-ranks")
+@pytest.mark.parametrize(("conv", "size"), CONVS.values(), ids=CONVS)
+def test_one_and_three_axes(kind: str, conv: nn.Module, size: tuple[int, ...]) -> None:
+    x = torch.randn(size, generator=torch.Generator().manual_seed(1))
+    one = swapped(nn.Sequential(deepcopy(conv), nn.ReLU()), kind)
+    torch.manual_seed(4)
+    tuned = peft.get_peft_model(one, config("0.linear" if kind == "linear" else "0"))
+    with torch.no_grad():
+        want = tuned(x)
+        merged = tuned.merge_and_unload()
+        assert torch.allclose(merged(x), want, atol=ROUNDING)
+        assert not torch.allclose(conv(x).relu(), want, atol=1e-2)
+        cs.restore_module(merged)
+        assert torch.allclose(merged(x), want, atol=ROUNDING)

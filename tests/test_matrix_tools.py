@@ -1,0 +1,97 @@
+"""What libraries do with a module: offload it, initialise it again, save it and read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import convsurgeon as cs
+from tests.live_cases import contents
+from tests.matrix import fails, swapped, works
+from tests.matrix_models import apart, build, inputs, outputs
+from tests.transformers_cases import quieten
+
+NAME = "ViTForImageClassification"
+PROJECTION = "vit.embeddings.patch_embeddings.projection"
+DIT = "DiTTransformer2DModel"
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quieten()
+
+
+def model(kind: str, name: str = NAME) -> Any:
+    return swapped(build(name), kind)
+
+
+@works("disk-offload")
+def test_disk_offload(kind: str, tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate", reason="its offloading is what is tested")
+    one = model(kind)
+    want = outputs(one, inputs(NAME))
+    accelerate.disk_offload(one, tmp_path, execution_device="cpu")
+    assert all(p.is_meta for p in one.parameters())
+    assert apart(outputs(one, inputs(NAME)), want) == 0
+    assert {row.code for row in cs.restore_module(one).refused} == (
+        set() if kind == "conv" else {"CS007"}
+    )
+
+
+@works("init-weights")
+def test_weights_are_initialised_again(kind: str) -> None:
+    one = model(kind)
+    for module in one.modules():
+        module._is_hf_initialized = False
+    nn.init.zeros_(one.get_submodule(PROJECTION).weight)
+    torch.manual_seed(7)
+    one.init_weights()
+    if kind != "conv":
+        cs.restore_module(one)
+    spread = float(one.get_submodule(PROJECTION).weight.detach().std())
+    assert 0.8 < spread / one.config.initializer_range < 1.2
+
+
+@works("save-pretrained")
+def test_what_transformers_saves_it_reads(kind: str, tmp_path: Path) -> None:
+    one = model(kind)
+    one.save_pretrained(tmp_path)
+    assert contents(type(one).from_pretrained(tmp_path)) == contents(build(NAME))
+
+
+@fails("save-pretrained")
+def test_transformers_makes_weights_up(kind: str, tmp_path: Path) -> None:
+    one = model(kind)
+    want = outputs(one, inputs(NAME))
+    one.save_pretrained(tmp_path / "swapped")
+    again, report = type(one).from_pretrained(tmp_path / "swapped", output_loading_info=True)
+    assert report["missing_keys"] == {f"{PROJECTION}.{name}" for name in ("weight", "bias")}
+    assert apart(outputs(again, inputs(NAME)), want) > 0.1
+    cs.restore_module(one)
+    one.save_pretrained(tmp_path / "restored")
+    assert contents(type(one).from_pretrained(tmp_path / "restored")) == contents(build(NAME))
+
+
+@works("diffusers-save")
+def test_what_diffusers_saves_it_reads(kind: str, tmp_path: Path) -> None:
+    one = model(kind, DIT)
+    one.save_pretrained(tmp_path)
+    assert contents(type(one).from_pretrained(tmp_path)) == contents(build(DIT))
+
+
+@fails("diffusers-save")
+def test_diffusers_leaves_weights_unwritten(kind: str, tmp_path: Path) -> None:
+    one = model(kind, DIT)
+    one.save_pretrained(tmp_path / "swapped")
+    again = type(one).from_pretrained(tmp_path / "swapped")
+    assert {name for name, p in again.named_parameters() if p.is_meta} == {
+        "pos_embed.proj.weight",
+        "pos_embed.proj.bias",
+    }
+    cs.restore_module(one)
+    one.save_pretrained(tmp_path / "restored")
+    assert contents(type(one).from_pretrained(tmp_path / "restored")) == contents(build(DIT))
