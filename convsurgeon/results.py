@@ -12,6 +12,29 @@ from convsurgeon.timing import BenchReport
 
 
 @dataclass(frozen=True, slots=True)
+class InPlace:
+    """What a rewrite in place wrote, or would write.
+
+    Attributes:
+        header_bytes: of the headers that are written over the old ones, with their lengths.
+        sidecars: the files beside the checkpoint that hold recipes for which headers had no room.
+        tensor_bytes: always none.
+    """
+
+    header_bytes: int
+    sidecars: tuple[str, ...]
+    tensor_bytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `in_place`."""
+        return {
+            "tensor_bytes": self.tensor_bytes,
+            "header_bytes": self.header_bytes,
+            "sidecars": list(self.sidecars),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SwappedFile:
     """One checkpoint.
 
@@ -24,6 +47,7 @@ class SwappedFile:
         verdicts: one per file that was written.
         warning: what the user has to know although the output is there.
         linked: files that the output shares with the source, as one more name for each.
+        in_place: what was written, where the output is the source itself; None otherwise.
     """
 
     plan: FilePlan
@@ -34,6 +58,7 @@ class SwappedFile:
     verdicts: tuple[FileVerdict, ...] = ()
     warning: str = ""
     linked: tuple[str, ...] = ()
+    in_place: InPlace | None = None
 
     @property
     def undecided(self) -> int:
@@ -58,6 +83,7 @@ class SwappedFile:
             "verdict": [verdict.to_json() for verdict in self.verdicts],
             "warning": self.warning,
             "linked": list(self.linked),
+            "in_place": self.in_place and self.in_place.to_json(),
         }
 
 
@@ -101,6 +127,7 @@ class RestoredFile:
         layers: the modules whose weights were put back.
         sha256: of the header, as recorded and as written.
         note: what the user should know.
+        in_place: whether the output is the swapped file itself, with its old header.
     """
 
     path: str
@@ -109,6 +136,7 @@ class RestoredFile:
     layers: tuple[str, ...]
     sha256: str
     note: str = ""
+    in_place: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `files`."""
@@ -119,6 +147,7 @@ class RestoredFile:
             "layers": list(self.layers),
             "header_sha256": self.sha256,
             "note": self.note,
+            "in_place": self.in_place,
         }
 
 

@@ -18,7 +18,10 @@ LAYER = {
 }  # fmt: skip
 GEOMETRY = {"kernel", "stride", "padding", "dilation", "groups"}
 REWRITE = {"rule", "to", "weight_shape", "layout", "moves_bytes", "why"}
-SWAPPED = {"output", "outcome", "rewritten", "untouched", "seconds", "verdict", "warning", "linked"}
+SWAPPED = {
+    *("output", "outcome", "rewritten", "untouched", "seconds", "verdict", "warning"),
+    *("linked", "in_place"),
+}
 PROVED = {
     *("original", "swapped", "equivalent", "scope", "layers"),
     *("other_tensors", "differences", "digests"),

@@ -242,13 +242,29 @@ def test_scans_that_explain_are_as_the_tables_say(swapped: Path) -> None:
 
 def test_swap_documents_are_as_the_tables_say(swapped: Path) -> None:
     documents = plans(swapped, command="swap", more=("-o", str(swapped / "out")))
+    documents.append(run("swap", str(vit_alone(swapped)), "--in-place"))
     proved = [v for d in documents for f in d["files"] for v in f.pop("verdict")]
-    for file in documents[0]["files"]:
+    for file in (file for document in documents for file in document["files"]):
         file["verdict"] = []
     check(documents, {**table("Scan"), **table("Swap"), "schema": "string"})
     assert proved
     known = table("Verify")
     assert {name for name, _ in fields({"files": proved})} <= known.keys()
+
+
+def vit_alone(folder: Path) -> Path:
+    """Give a copy of a checkpoint in a folder of its own, to be rewritten in place."""
+    shutil.copytree(SAMPLES / "vit_digits", folder / "alone")
+    return folder / "alone" / "model.safetensors"
+
+
+def test_sidecars_are_as_the_table_says(tmp_path: Path) -> None:
+    path = vit_alone(tmp_path)
+    run("swap", str(path), "--in-place", "--verify", "bits")
+    document = json.loads(path.with_name(f"{path.name}.convsurgeon.json").read_bytes())
+    steps = table("The recipe")
+    assert {name for name, _ in fields(document.pop("recipe"))} == steps.keys()
+    check([document], {k: v for k, v in table("The sidecar").items() if k != "recipe"})
 
 
 def shards(folder: Path) -> Iterator[Path]:

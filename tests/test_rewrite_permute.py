@@ -28,6 +28,10 @@ class Memory:
         self.data = data
         self.largest = 0
 
+    @property
+    def place(self) -> object:
+        return self
+
     def prefix(self) -> bytes:
         return b""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, OutputError, UsageError
-from convsurgeon.store import PICKLE_SUFFIXES, expand
+from convsurgeon.store import PICKLE_SUFFIXES, expand, journal_of, recover
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 SAFETENSORS = ".safetensors"
@@ -52,6 +53,19 @@ def no_folder(out: str | PathLike[str]) -> UsageError:
     """Return the error for several results that would go into one file."""
     message = "a single file cannot hold the result; name a folder"
     return UsageError("CS090", message, where=f"-o {fspath(out)}")
+
+
+def check_no_output(out: str | PathLike[str] | None, *, force: bool, link: bool = False) -> None:
+    """Refuse what is about an output beside `--in-place`, which has none.
+
+    Raises:
+        UsageError: CS090.
+    """
+    given = (("-o", out is not None), ("--force", force), ("--link", link))
+    option = next((name for name, is_there in given if is_there), None)
+    if option is not None:
+        text = f"the output is the file itself: {option} has no meaning"
+        raise UsageError("CS090", text, where="--in-place", hint=f"leave {option} away")
 
 
 def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: bool) -> Path:
@@ -113,6 +127,15 @@ class MadeFolders:
 
 
 def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    """Yield the regular files of a folder, with links followed, in the order of their names."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    """Yield the regular files of a folder, with links followed, in the order of their names.
+
+    What an interrupted run left beside one of them is finished first: it would be copied torn.
+
+    Raises:
+        OutputError: CS077, CS078 where that is not possible.
+    """
+    found = [p for p in (folder.rglob("*") if recursive else folder.iterdir()) if p.is_file()]
+    for path in found:
+        if os.path.lexists(journal_of(path)):
+            recover(Path(os.path.realpath(path)))
     yield from (p for p in sorted(found) if p.is_file())

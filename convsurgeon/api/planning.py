@@ -64,6 +64,8 @@ class Planner:
         notes += [f"{option} matches no module" for option in self.request.user.unused(names)]
         dropped = sorted({name for source in checkpoint.sources for name in source.dropped})
         notes += [f"not carried over: {', '.join(dropped)}"] if dropped else []
+        sidecars = (getattr(source, "sidecar", None) for source in checkpoint.sources)
+        notes += [f"the recipe stands in {place.name}" for place in sidecars if place is not None]
         shards = tuple(Shard(source.path.name, source.header) for source in checkpoint.sources)
         why = {Level.USER: self.request.user.silence, **_SILENT, **silent}
         reasons = tuple((level.label, text) for level, text in why.items())

@@ -6,7 +6,9 @@ import os
 from os import PathLike
 from pathlib import Path
 
-from convsurgeon.api.paths import MadeFolders, side_files
+from convsurgeon.api.claiming import claimed
+from convsurgeon.api.in_place import restore_in_place
+from convsurgeon.api.paths import MadeFolders, check_no_output, side_files
 from convsurgeon.api.work import copy_compared
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
@@ -14,7 +16,17 @@ from convsurgeon.plan import Recipe, recipe_of
 from convsurgeon.proof import compare
 from convsurgeon.results import RestoredFile, RestoreReport
 from convsurgeon.rewrite import Output, undone
-from convsurgeon.store import FileDraft, FolderDraft, SafetensorsFile, read_safetensors
+from convsurgeon.store import (
+    FileDraft,
+    FolderDraft,
+    ReadOptions,
+    SafetensorsFile,
+    Source,
+    checkpoint_paths,
+    read_checkpoint,
+    read_safetensors,
+    sidecar_of,
+)
 
 
 def restore(
@@ -22,6 +34,7 @@ def restore(
     out: str | PathLike[str] | None = None,
     *,
     force: bool = False,
+    in_place: bool = False,
     max_header_bytes: int = DEFAULT_MAX_HEADER,
 ) -> RestoreReport:
     """Give back the file, or the folder, as it was before the first swap.
@@ -31,16 +44,28 @@ def restore(
         out: by default the recorded name beside it; for a folder, its name without `.linear` or
             `.conv`.
         force: whether an existing output is replaced.
+        in_place: whether the file itself gets its original header back, and no other byte changes;
+            `path` may then also be an index.
         max_header_bytes: largest header to accept.
 
     Raises:
         RecipeError: CS081 where there is no recipe, CS082 where it does not fit the tensors.
-        OutputError: CS070 where the output exists and holds something else.
+        OutputError: CS070 where the output exists and holds something else; CS074, CS075, CS078 or
+            CS079 where the file cannot be restored in place.
     """
     source = Path(path)
+    if in_place:
+        check_no_output(out, force=force)
+        return _in_place(source, max_header_bytes)
     if os.path.isdir(source):  # noqa: PTH112 - unlike Path's, no error for a name that is too long
         return _folder(source, out, force=force, limit=max_header_bytes)
-    file = read_safetensors(source, max_header_bytes)
+    return _file(source, out, force=force, limit=max_header_bytes)
+
+
+def _file(
+    source: Path, out: str | PathLike[str] | None, *, force: bool, limit: int
+) -> RestoreReport:
+    file = read_safetensors(source, limit)
     recipe = _recipe(file)
     if recipe is None:
         raise _no_recipe(source)
@@ -48,12 +73,13 @@ def restore(
     if out is not None and os.path.isdir(target):  # noqa: PTH112
         target /= recipe.original.name
     if os.path.exists(target) and target.samefile(source):  # noqa: PTH110
-        hint = "choose another name with -o"
+        hint = "choose another name with -o, or add --in-place"
         raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)
-    with MadeFolders(target), FileDraft(target, force=force) as draft:
+    name = claimed(target, force=force)
+    with MadeFolders(target), name, FileDraft(target, force=force) as draft:
         with file.reader() as reader:
             draft.write(_undone(file, recipe).parts(reader))
-        _prove(draft.path, file)
+        _prove(read_safetensors(draft.path, FORMAT_MAX_HEADER), file)
         outcome = draft.publish()
     return RestoreReport((_row(file, target, outcome.value, recipe),))
 
@@ -74,9 +100,12 @@ def _folder(
     if target.absolute().is_relative_to(folder.absolute()):
         raise OutputError("CS072", "the output lies in the folder that is restored", where=target)
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
+    done_with = {sidecar_of(path) for path, (_, recipe) in found.items() if recipe}
     with MadeFolders(target), FolderDraft(target, force=force) as draft:
         for path in side_files(folder, recursive=True):
             name = path.relative_to(folder)
+            if path in done_with:  # what it recorded is undone
+                continue
             file, recipe = found.get(path, (None, None))
             if file is None or recipe is None:
                 copy_compared(draft, path, str(name))
@@ -84,10 +113,23 @@ def _folder(
             place = name.with_name(recipe.original.name)
             with file.reader() as reader:
                 written = draft.write(str(place), _undone(file, recipe).parts(reader))
-            _prove(written, file)
+            _prove(read_safetensors(written, FORMAT_MAX_HEADER), file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
     return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
+
+
+def _in_place(path: Path, limit: int) -> RestoreReport:
+    rows: list[RestoredFile] = []
+    for inner in checkpoint_paths(path):
+        checkpoint = read_checkpoint(inner, ReadOptions(limit=limit))
+        files = [s for s in checkpoint.sources if isinstance(s, SafetensorsFile)]
+        work = [(file, recipe) for file in files if (recipe := _recipe(file))]
+        warning = restore_in_place([(f, _undone(f, r)) for f, r in work], _prove) if work else ""
+        rows += (_row(f, f.path, "written", r, warning=warning, in_place=True) for f, r in work)
+    if not rows:
+        raise _no_recipe(path)
+    return RestoreReport(tuple(rows))
 
 
 def _folder_target(folder: Path) -> Path:
@@ -110,14 +152,13 @@ def _undone(file: SafetensorsFile, recipe: Recipe) -> Output:
         raise error.at(file.path) from None
 
 
-def _prove(written: Path, file: SafetensorsFile) -> None:
+def _prove(written: Source, file: Source) -> None:
     """Hold what was written against the swapped file: as `swap` proves it, the other way round.
 
     Every byte that did not move is compared, and the recorded digests have to hold.
     """
-    # The original's header may be longer than what swap made of it.
     try:
-        verdict = compare(read_safetensors(written, FORMAT_MAX_HEADER), file, function=False)
+        verdict = compare(written, file, function=False)
     except ConvsurgeonError as error:
         raise error.at(file.path) from None
     changed = [layer.module for layer in verdict.layers if not layer.bits.equal]
@@ -131,9 +172,18 @@ def _prove(written: Path, file: SafetensorsFile) -> None:
         raise NotEquivalentError("CS083", message, where=file.path, hint=hint)
 
 
-def _row(file: SafetensorsFile, target: Path, outcome: str, recipe: Recipe) -> RestoredFile:
+def _row(
+    file: SafetensorsFile,
+    target: Path,
+    outcome: str,
+    recipe: Recipe,
+    *,
+    warning: str = "",
+    in_place: bool = False,
+) -> RestoredFile:
     layers = tuple(dict.fromkeys(step.module for step in recipe.steps))
     dropped = recipe.original.dropped
-    note = f"the PyTorch file also held {', '.join(dropped)}" if dropped else ""
-    digest = recipe.original.header_sha256
-    return RestoredFile(str(file.path), str(target), outcome, layers, digest, note)
+    notes = [warning] if warning else []
+    notes += [f"the PyTorch file also held {', '.join(dropped)}"] if dropped else []
+    digest, note = recipe.original.header_sha256, "; ".join(notes)
+    return RestoredFile(str(file.path), str(target), outcome, layers, digest, note, in_place)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 from typing import Unpack
 
 from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.claiming import claimed
+from convsurgeon.api.in_place import swap_in_place
 from convsurgeon.api.paths import (
     MadeFolders,
     Paths,
     Trouble,
+    check_no_output,
     names_file,
     no_folder,
     raise_if_alone,
@@ -35,7 +38,8 @@ class _Run:
     worker: Worker
     out: str | PathLike[str] | None
     dry_run: bool
-    alone: bool
+    in_place: bool
+    alone: bool = False
     taken: set[Path] = field(default_factory=set)
 
 
@@ -47,6 +51,7 @@ def swap(  # noqa: PLR0913 - one keyword per option, as on the command line
     force: bool = False,
     dry_run: bool = False,
     link: bool = False,
+    in_place: bool = False,
     progress: Progress = quiet,
     **choices: Unpack[Choices],
 ) -> SwapReport:
@@ -55,11 +60,11 @@ def swap(  # noqa: PLR0913 - one keyword per option, as on the command line
     Args:
         paths: files, indexes, folders or patterns; one or several.
         out: a file (ends in .safetensors) or a folder; by default beside the source.
-        verify: `"full"`; `"bits"` to leave out the proofs that need torch; `"exhaustive"` to probe
-            every place of every layer, also where that takes minutes.
+        verify: `"full"`; `"bits"` leaves out what needs torch; `"exhaustive"` samples nothing.
         force: whether existing outputs are replaced.
         dry_run: whether to plan only; the report then holds the very plan that a run carries out.
         link: whether files of tensors that do not change become hard links in the new folder.
+        in_place: whether only the headers are rewritten, where they are.
         progress: told what is being worked on, how many bytes are done, and of how many.
         **choices: see `Choices`.
 
@@ -73,16 +78,36 @@ def swap(  # noqa: PLR0913 - one keyword per option, as on the command line
     """
     _check_level(verify)
     worker = Worker(force, verify != "bits", verify == "exhaustive", link, progress)
-    planner = Planner(Request.of(choices))
-    found, troubles = resolve(paths)
-    run = _Run(planner, worker, out, dry_run, alone=len(found) + len(troubles) == 1)
-    return _swap_each(run, found, troubles)
+    return _swap_all(_Run(Planner(Request.of(choices)), worker, out, dry_run, in_place), paths)
 
 
 def _check_level(verify: str) -> None:
     if verify not in LEVELS:
         known = ", ".join(map(repr, LEVELS))
         raise UsageError("CS090", f"{verify!r} is none of {known}", where="--verify")
+
+
+def _swap_all(run: _Run, paths: Paths) -> SwapReport:
+    found, troubles = resolve(paths)
+    if run.in_place:
+        check_no_output(run.out, force=run.worker.force, link=run.worker.link)
+        recursive = run.planner.request.read.recursive
+        found = _checkpoints(found, troubles, recursive=recursive)
+    run = replace(run, alone=len(found) + len(troubles) == 1)
+    if run.out is not None and not run.alone and names_file(run.out):
+        raise no_folder(run.out)
+    return _swap_each(run, found, troubles)
+
+
+def _checkpoints(found: list[Path], troubles: list[Trouble], *, recursive: bool) -> list[Path]:
+    """Return each checkpoint of each folder: in place, every one is an output of its own."""
+    inner: dict[Path, None] = {}
+    for path in found:
+        try:
+            inner.update(dict.fromkeys(checkpoint_paths(path, recursive=recursive)))
+        except ConvsurgeonError as error:
+            troubles.append((str(path), error))
+    return list(inner)
 
 
 def _swap_each(run: _Run, found: list[Path], troubles: list[Trouble]) -> SwapReport:
@@ -110,6 +135,8 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
             raise _nothing(path, plans)
         seconds = perf_counter() - start
         return [SwappedFile(plan, None, None, "skipped", seconds) for plan in plans]
+    if run.in_place:
+        return [swap_in_place(run.worker, *work[0], dry_run=run.dry_run)]
     target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
     _check_target(run, path, target, recursive=recursive)
     if run.dry_run:
@@ -118,7 +145,8 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
     with MadeFolders(target):
         if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
             return run.worker.folder(path, work, target, recursive=recursive)
-        return [run.worker.file(*work[0], target)]
+        with claimed(target, force=run.worker.force):
+            return [run.worker.file(*work[0], target)]
 
 
 def _check_target(run: _Run, path: Path, target: Path, *, recursive: bool) -> None:

@@ -22,6 +22,7 @@ from convsurgeon.store import (
     Source,
     read_safetensors,
     same_bytes,
+    sidecar_of,
     whole_file,
 )
 from convsurgeon.version import __version__
@@ -67,7 +68,9 @@ class Worker:
                 output = swapped(source, reader, plan.rewrites, TOOL)
                 counter = _Counter(self.progress, f"write {target.name}", output.size)
                 draft.write(output.parts(reader), counter)
-            verdict = self._prove(source, draft.path, target.name)
+            # Whoever raised the limit for the source did so for what becomes of it.
+            written = read_safetensors(draft.path, FORMAT_MAX_HEADER)
+            verdict = self.prove(source, written, target.name)
             try:
                 outcome = draft.publish()
             except NotSyncedError as error:
@@ -123,7 +126,9 @@ class Worker:
     ) -> Container[Path]:
         """Copy, or link, every file that is not rewritten; return those that were linked."""
         root = path if path.is_dir() else path.parent
-        done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
+        rewritten = [source for one in work for source, _ in rewritten_files(*one)]
+        # The recipe of a sidecar stands in the new file's header.
+        done = {p for source in rewritten for p in (source.path, sidecar_of(source.path))}
         linkable = self._linkable(work)
         for file in self._copied(path, work, recursive=recursive):
             name = str(file.relative_to(root))
@@ -142,7 +147,7 @@ class Worker:
         """
         if not self.link:
             return {}
-        done = {s.path for checkpoint, plan in work for s, _ in _rewritten(checkpoint, plan)}
+        done = {s.path for checkpoint, plan in work for s, _ in rewritten_files(checkpoint, plan)}
         sources = (source for checkpoint, _ in work for source in checkpoint.sources)
         return {source.path: source for source in sources if source.path not in done}
 
@@ -150,15 +155,15 @@ class Worker:
         self, draft: FolderDraft, root: Path, checkpoint: Checkpoint, plan: FilePlan
     ) -> tuple[FileVerdict, ...]:
         verdicts = []
-        for source, layers in _rewritten(checkpoint, plan):
+        for source, layers in rewritten_files(checkpoint, plan):
             with source.reader() as reader:
                 output = swapped(source, reader, layers, TOOL)
                 name = str(source.path.relative_to(root).with_suffix(".safetensors"))
                 counter = _Counter(self.progress, f"write {name}", output.size)
                 path = draft.write(name, output.parts(reader), counter)
-            verdicts.append(self._prove(source, path, name))
+            verdicts.append(self.prove(source, read_safetensors(path, FORMAT_MAX_HEADER), name))
         if verdicts:
-            verdicts += _copied_shards(checkpoint, plan)
+            verdicts += untouched_shards(checkpoint, plan)
         return tuple(verdicts)
 
     def _copied(
@@ -166,13 +171,17 @@ class Worker:
     ) -> Iterable[Path]:
         if path.is_dir():
             return side_files(path, recursive=recursive)
-        return [path, *(source.path for source in work[0][0].sources)]
+        shards = [source.path for source in work[0][0].sources]
+        return [path, *shards, *(p for p in map(sidecar_of, shards) if p.is_file())]
 
-    def _prove(self, source: Source, path: Path, name: str) -> FileVerdict:
+    def prove(self, source: Source, written: Source, name: str) -> FileVerdict:
+        """Prove that what was written, or is about to be, is the source with its recipe done.
+
+        Raises:
+            NotEquivalentError: CS083.
+        """
         total = source.header.data_bytes
         counter = _Counter(self.progress, f"verify {name}", total)
-        # Whoever raised the limit for the source did so for what becomes of it.
-        written = read_safetensors(path, FORMAT_MAX_HEADER)
         function, exhaustive = self.function, self.exhaustive
         verdict = compare(
             source, written, function=function, exhaustive=exhaustive, progress=counter
@@ -193,14 +202,14 @@ def copy_compared(draft: FolderDraft, file: Path, name: str) -> None:
         raise NotEquivalentError("CS083", message, where=name, hint="nothing was published")
 
 
-def _copied_shards(checkpoint: Checkpoint, plan: FilePlan) -> list[FileVerdict]:
-    """Return the verdicts on shards that `copy_compared` compares whole."""
+def untouched_shards(checkpoint: Checkpoint, plan: FilePlan) -> list[FileVerdict]:
+    """Return the verdicts on shards that stay as they are: `copy_compared` compares them whole."""
     rewritten = {layer.file for layer in plan.rewrites}
     copied = (s for s in checkpoint.sources if s.path.name not in rewritten)
     return [FileVerdict(s.path.name, s.path.name, (), len(s.header.tensors)) for s in copied]
 
 
-def _rewritten(checkpoint: Checkpoint, plan: FilePlan) -> list[tuple[Source, list[LayerPlan]]]:
+def rewritten_files(checkpoint: Checkpoint, plan: FilePlan) -> list[tuple[Source, list[LayerPlan]]]:
     """Return the files with a layer to rewrite; all others are copied like any side file."""
     layers: dict[str, list[LayerPlan]] = {}
     for layer in plan.rewrites:

@@ -177,6 +177,14 @@ Out = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing output.", rich_help_panel=_OUTPUT)
 ]
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        help="Change the file's own header, and no other byte.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=_OUTPUT)
 ]

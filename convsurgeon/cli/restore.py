@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ def restore(
     swapped: Annotated[Path, typer.Argument(help="A file or folder that swap wrote.")],
     out: o.Out = None,
     force: o.Force = False,
+    in_place: o.InPlace = False,
     max_header_bytes: o.MaxHeader = DEFAULT_MAX_HEADER,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -29,6 +31,7 @@ def restore(
     def work() -> RestoreReport:
         from convsurgeon.api.restoring import restore as api_restore
 
-        return api_restore(swapped, out, force=force, max_header_bytes=max_header_bytes)
+        call = partial(api_restore, swapped, out, force=force, in_place=in_place)
+        return call(max_header_bytes=max_header_bytes)
 
     run(Show("convsurgeon.restore/1", as_json, quiet, report), work, lambda _: 0)

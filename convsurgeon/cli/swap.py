@@ -65,6 +65,7 @@ def swap(
     dry_run: DryRun = False,
     force: o.Force = False,
     link: Link = False,
+    in_place: o.InPlace = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     report: o.ReportFile = None,
@@ -75,9 +76,12 @@ def swap(
     def work() -> SwapReport:
         from convsurgeon.api.swapping import swap as api_swap
 
+        call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
         with progress(quiet=quiet) as bar:
-            call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
-            return call(link=link, progress=bar, **o.choices(ctx))
+            return call(link=link, in_place=in_place, progress=bar, **o.choices(ctx))
 
-    show = Show("convsurgeon.swap/1", as_json, quiet, report)
-    run(show, work, lambda r: r.exit_code(strict=strict))
+    run(Show("convsurgeon.swap/1", as_json, quiet, report), work, partial(_code, strict=strict))
+
+
+def _code(report: SwapReport, *, strict: bool) -> int:
+    return report.exit_code(strict=strict)

@@ -39,7 +39,8 @@ def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
         yield from _plan(file if isinstance(file, FilePlan) else file.plan)
         if not isinstance(file, FilePlan):
             yield from (line for v in file.verdicts for line in _proofs(v.layers))
-            yield f"output: {cell(file.output or 'none')}, {file.outcome}"
+            how = ", in place, 0 tensor bytes written" if file.in_place else ""
+            yield f"output: {cell(file.output or 'none')}, {file.outcome}{how}"
             yield ""
     yield from (f"- failed: {cell(failure.message)}" for failure in value.errors)
 

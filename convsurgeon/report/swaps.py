@@ -103,10 +103,14 @@ def _outcome(console: Console, file: SwappedFile) -> None:
         return
     output = safe(file.output)
     if file.outcome == "planned":
-        console.print(Text(f"  → {output}, not written (dry run)", "cyan", overflow="fold"))
+        how = "in place, " if file.in_place else ""
+        text = f"  → {output}, {how}not written (dry run)"
+        console.print(Text(text, "cyan", overflow="fold"))
         return
     words_of = {"same": "already there with the same bytes", "skipped": "copied"}
     tail = words_of.get(file.outcome, words.duration(file.seconds))
+    if file.in_place:
+        tail = f"in place, {file.in_place.tensor_bytes} tensor bytes written, {tail}"
     line = Text("  → ", "green", overflow="fold").append(output, "bold").append(f", {tail}")
     console.print(line)
     if file.linked:
@@ -114,12 +118,18 @@ def _outcome(console: Console, file: SwappedFile) -> None:
         console.print(Text(f"  {files} shared with the source: hard links", overflow="fold"))
     if file.outcome == "skipped":
         return
-    whole = file.whole or file.output
-    rows: list[tuple[str, str | Text]] = [
-        ("  load", f'convsurgeon.load(model, "{safe(whole)}")'),
-        ("  undo", f"convsurgeon restore {safe(shlex.quote(whole))}"),
-    ]
-    console.print(Facts(rows))
+    console.print(Facts(_ways_on(file, file.whole or file.output)))
+
+
+def _ways_on(file: SwappedFile, whole: str) -> list[tuple[str, str | Text]]:
+    load, undo = f'convsurgeon.load(model, "{safe(whole)}")', "convsurgeon restore"
+    rows: list[tuple[str, str | Text]] = []
+    if file.in_place:
+        undo += " --in-place"
+        first, *others = (*file.in_place.sidecars, "")
+        more = f" and {words.plural(len(others) - 1, 'other')}" if len(others) > 1 else ""
+        rows += [("  recipe", f"{safe(first)}{more}")] if first else []
+    return [*rows, ("  load", load), ("  undo", f"{undo} {safe(shlex.quote(whole))}")]
 
 
 def _summary(report: SwapReport) -> str:
@@ -139,10 +149,11 @@ def show_restore(console: Console, report: RestoreReport) -> None:
         line = Text(safe(file.path), "bold", overflow="fold").append("  →  ", "green")
         line.append(safe(file.output), "bold")
         console.print(line)
+        others = "no other byte was touched" if file.in_place else "every other byte was compared"
         there = "already there with the same bytes" if file.outcome == "same" else "written"
         rows: list[tuple[str, str | Text]] = [
             ("  restored", ", ".join(words.module(name) for name in file.layers)),
-            ("  proof", f"recorded SHA-256 digests hold, every other byte was compared; {there}"),
+            ("  proof", f"recorded SHA-256 digests hold, {others}; {there}"),
         ]
         rows += [("  note", safe(file.note))] if file.note else []
         console.print(Facts(rows))

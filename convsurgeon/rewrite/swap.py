@@ -37,19 +37,25 @@ def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: s
     """
     header = source.header
     rewrites = {layer.key: layer.rewrite for layer in layers if layer.rewrite}
-    recipe = _recipe(source, reader, layers, tool)
-    tensors = tuple(
-        t._replace(shape=rewrites[t.name].weight_shape) if t.name in rewrites else t
-        for t in header.tensors
-    )
+    recipe = recipe_after(source, reader, layers, tool)
     old = [(k, v) for k, v in header.metadata or () if k != METADATA_KEY]
-    new = Header(tensors, (*old, (METADATA_KEY, recipe.to_text())))
+    new = Header(reshaped(header, layers), (*old, (METADATA_KEY, recipe.to_text())))
     like = None if _is_pickle(source) else len(reader.prefix()) - 8
     prefix = lay_out(new, padded_length(text_length(new), like))
     return Output(prefix, header, {key: (r.arrangement,) for key, r in rewrites.items()})
 
 
-def _recipe(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Recipe:
+def reshaped(header: Header, layers: Sequence[LayerPlan]) -> tuple[TensorInfo, ...]:
+    """Return the tensors of a header with the shapes that the layers get."""
+    rewrites = {layer.key: layer.rewrite for layer in layers if layer.rewrite}
+    return tuple(
+        t._replace(shape=rewrites[t.name].weight_shape) if t.name in rewrites else t
+        for t in header.tensors
+    )
+
+
+def recipe_after(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: str) -> Recipe:
+    """Return the recipe of the file in which the layers are rewritten; see `swapped`."""
     steps = tuple(_step(source, reader, layer) for layer in layers if layer.rewrite)
     before = recipe_of(source.header)
     if before is not None:

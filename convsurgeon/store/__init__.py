@@ -1,5 +1,6 @@
 """The only place that opens checkpoint files."""
 
+from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.files import same_bytes
 from convsurgeon.store.find import (
     Checkpoint,
@@ -9,16 +10,22 @@ from convsurgeon.store.find import (
     only_path,
     read_checkpoint,
 )
+from convsurgeon.store.held import Held, check_own, held
+from convsurgeon.store.in_place import commit
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
+from convsurgeon.store.journal import Journal, Member, State, journal_of
 from convsurgeon.store.parts import CHUNK, COMPARED, Extent, Part, Piece
 from convsurgeon.store.pickles import SUFFIXES as PICKLE_SUFFIXES
 from convsurgeon.store.pickles import read_pickle
 from convsurgeon.store.publish import FileDraft, FolderDraft, Outcome
+from convsurgeon.store.recovery import recover
+from convsurgeon.store.reheaded import Reheaded
+from convsurgeon.store.sidecar import Sidecar, sidecar_bytes, sidecar_of, with_sidecar
 from convsurgeon.store.source import (
     Reader,
     SafetensorsFile,
     Source,
-    read_safetensors,
+    read_alone,
     whole_file,
 )
 
@@ -31,20 +38,35 @@ __all__ = [
     "Extent",
     "FileDraft",
     "FolderDraft",
+    "Held",
+    "Journal",
+    "Member",
     "Outcome",
     "Part",
     "Piece",
     "ReadOptions",
     "Reader",
+    "Reheaded",
     "SafetensorsFile",
+    "Sidecar",
     "Source",
+    "State",
+    "check_own",
     "checkpoint_paths",
+    "commit",
     "expand",
+    "held",
+    "journal_of",
     "only_path",
+    "read_alone",
     "read_checkpoint",
     "read_pickle",
     "read_safetensors",
     "read_shards",
+    "recover",
     "same_bytes",
+    "sidecar_bytes",
+    "sidecar_of",
     "whole_file",
+    "with_sidecar",
 ]

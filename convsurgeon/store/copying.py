@@ -8,8 +8,8 @@ from pathlib import Path
 
 from convsurgeon.errors import OutputError
 from convsurgeon.store.kernel import WAYS, share, start_write_back, stretches
+from convsurgeon.store.opening import changed, unreadable
 from convsurgeon.store.parts import CHUNK, Extent, Part, Piece
-from convsurgeon.store.source import changed, unreadable
 
 Written = Callable[[int], None]
 """Told how many bytes were written since the last call."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from convsurgeon.errors import UnreadableError, UsageError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
+from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
-from convsurgeon.store.source import Source, read_safetensors
+from convsurgeon.store.source import Source
 
 SAFETENSORS = ".safetensors"
 # Saved beside the weights by training scripts; no state dicts of a model.

@@ -12,8 +12,10 @@ from convsurgeon.bounded_json import object_of
 from convsurgeon.errors import ConvsurgeonError, ShardError
 from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
+from convsurgeon.store.beside import read_safetensors
+from convsurgeon.store.opening import opened, unreadable
 from convsurgeon.store.sniff import no_weights
-from convsurgeon.store.source import SafetensorsFile, opened, read_safetensors, unreadable
+from convsurgeon.store.source import SafetensorsFile
 from convsurgeon.untrusted import is_file_name, quoted, safe
 
 INDEX_SUFFIX = ".safetensors.index.json"

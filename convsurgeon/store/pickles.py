@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from convsurgeon.errors import HeaderError, PickleError
 from convsurgeon.header import Header, lay_out, pack
+from convsurgeon.store.opening import opened
 from convsurgeon.store.parts import CHUNK, Part, Piece
 from convsurgeon.store.sniff import no_weights
-from convsurgeon.store.source import Reader, Stamp, opened
+from convsurgeon.store.source import Reader, Stamp
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +86,10 @@ class PickleFile:
 class _PickleReader:
     file: PickleFile
     tensors: Mapping[str, torch.Tensor]
+
+    @property
+    def place(self) -> object:
+        return id(self)  # one path holds several dictionaries
 
     def prefix(self) -> bytes:
         return lay_out(self.file.header)

@@ -32,8 +32,9 @@ from convsurgeon.store.files import (
     sync_folder,
     writing,
 )
+from convsurgeon.store.opening import opened
 from convsurgeon.store.parts import Part
-from convsurgeon.store.source import Source, opened
+from convsurgeon.store.source import Source
 
 
 class Outcome(StrEnum):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from convsurgeon.errors import ConvsurgeonError, UnreadableError
+from convsurgeon.errors import ConvsurgeonError
 from convsurgeon.header import Header, header_length, parse
 from convsurgeon.limits import DEFAULT_MAX_HEADER
+from convsurgeon.store.opening import changed, opened, unreadable
 from convsurgeon.store.parts import CHUNK, Extent, Part, Piece
 from convsurgeon.store.sniff import misnamed
 
@@ -26,6 +26,10 @@ _NEXT = {
 
 class Reader(Protocol):
     """The bytes of one file, while it is open."""
+
+    @property
+    def place(self) -> object:
+        """Equal for two readers where both read the same bytes of one file."""
 
     def prefix(self) -> bytes:
         """Return the length and the header as they stand in the file."""
@@ -103,13 +107,17 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """A safetensors file whose header was read and found valid."""
+    """A safetensors file whose header was read and found valid.
+
+    Where its recipe stands in a `sidecar`, `header` has it among the metadata all the same.
+    """
 
     path: Path
     header: Header
     header_length: int
     stamp: Stamp
     dropped: tuple[str, ...] = ()
+    sidecar: Path | None = None
 
     @property
     def size(self) -> int:
@@ -129,6 +137,10 @@ class SafetensorsFile:
 class _SafetensorsReader:
     file: SafetensorsFile
     fd: int
+
+    @property
+    def place(self) -> object:
+        return self.file.stamp.device, self.file.stamp.inode, self._data
 
     def prefix(self) -> bytes:
         return b"".join(_pread(self.fd, 0, self._data, self.file.path))
@@ -158,15 +170,15 @@ class _SafetensorsReader:
         return 8 + self.file.header_length
 
 
-def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> SafetensorsFile:
-    """Read and check the header of a safetensors file.
+def read_alone(path: Path, limit: int = DEFAULT_MAX_HEADER) -> SafetensorsFile:
+    """Read and check the header of a safetensors file, without what lies beside the file.
 
     Args:
         path: a regular file, or a symbolic link to one.
         limit: largest header to accept, in bytes.
 
     Raises:
-        UnreadableError: CS030 to CS037, with what the file really is.
+        UnreadableError: CS030 to CS038, with what the file really is.
         HeaderError: CS040, CS041.
     """
     with opened(path) as fd:
@@ -182,6 +194,7 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
         except ConvsurgeonError as error:
             error.hint = error.hint or _NEXT.get(error.code, "")
             raise error.at(path) from None
+        stamp.check(fd, path)
     return SafetensorsFile(path, header, length, stamp)
 
 
@@ -195,43 +208,6 @@ def whole_file(path: Path) -> Iterator[Extent]:
         stamp = Stamp.of(fd)
         yield Extent(fd, 0, stamp.size, path)
         stamp.check(fd, path)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """Open a regular file for reading; what the system refuses becomes one clear error.
-
-    Raises:
-        UnreadableError: CS030 where there is none, CS037 where it cannot be read.
-    """
-    try:
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            what = "a folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "no regular file"
-            hint = "name a file that holds the weights"
-            raise UnreadableError("CS037", f"this is {what}", where=path, hint=hint)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def unreadable(path: Path, error: OSError) -> UnreadableError:
-    """Return the error for a path that the system refuses to open."""
-    if isinstance(error, FileNotFoundError):
-        return UnreadableError("CS030", "there is no such file", where=path, hint="check the path")
-    message = f"cannot be read: {error.strerror or error}"
-    return UnreadableError("CS037", message, where=path, hint="check the path and its permissions")
-
-
-def changed(path: Path, how: str) -> UnreadableError:
-    """Return the error for a source that somebody wrote to."""
-    message = f"the file {how} while it was read"
-    hint = "run again when nothing writes to it"
-    return UnreadableError("CS038", message, where=path, hint=hint)
 
 
 def _pread(fd: int, begin: int, end: int, path: Path) -> Iterator[bytes]:
