@@ -10,6 +10,7 @@
     plan    = cs.swap_module(model)                             # the layers of a model in memory
     cs.restore_module(model)                                    # the original layers again
     figures = cs.bench("model.safetensors")                     # both forms timed here, with advice
+    report  = cs.fully_convolutional(model, images)             # a classifier for larger images
 
 Importing the package imports neither torch nor rich: each name is looked up when it is used.
 """
@@ -23,6 +24,7 @@ from convsurgeon.version import __version__
 
 if TYPE_CHECKING:
     from convsurgeon.api.benching import bench
+    from convsurgeon.api.fully import fully_convolutional
     from convsurgeon.api.live.loading import LoadReport, load
     from convsurgeon.api.live.reported import ModuleReport
     from convsurgeon.api.live.surgery import swap_module
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
     from convsurgeon.errors import ConvsurgeonError
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
-    from convsurgeon.results import RestoreReport, SwapReport
+    from convsurgeon.results import DenseReport, RestoreReport, SwapReport
     from convsurgeon.timing import BenchReport
 
 _HOMES = {
     "BenchReport": "convsurgeon.timing",
     "ConvsurgeonError": "convsurgeon.errors",
+    "DenseReport": "convsurgeon.results",
     "LoadReport": "convsurgeon.api.live.loading",
     "ModuleReport": "convsurgeon.api.live.reported",
     "Plan": "convsurgeon.plan",
@@ -47,6 +50,7 @@ _HOMES = {
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
     "bench": "convsurgeon.api.benching",
+    "fully_convolutional": "convsurgeon.api.fully",
     "load": "convsurgeon.api.live.loading",
     "restore": "convsurgeon.api.restoring",
     "restore_module": "convsurgeon.api.live.undoing",
@@ -59,6 +63,7 @@ _HOMES = {
 __all__ = [
     "BenchReport",
     "ConvsurgeonError",
+    "DenseReport",
     "LoadReport",
     "ModuleReport",
     "Plan",
@@ -67,6 +72,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "bench",
+    "fully_convolutional",
     "load",
     "restore",
     "restore_module",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from convsurgeon.plan import Failure, FilePlan, Plan, Verdict
+from convsurgeon.plan.dense import DensePlan
 from convsurgeon.proof import FileVerdict
 from convsurgeon.proof import Verdict as Proof
+from convsurgeon.proof.cells_verdict import DenseVerdict
 from convsurgeon.timing import BenchReport
 
 
@@ -160,6 +162,26 @@ class RestoreReport:
     def to_json(self) -> dict[str, Any]:
         """Return the document of `restore --json`."""
         return {"schema": "convsurgeon.restore/1", "files": [f.to_json() for f in self.files]}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DenseReport:
+    """A classifier that became fully convolutional.
+
+    Attributes:
+        plan: what was to be done, and was.
+        model: the new network, an fx.GraphModule; None after a dry run.
+        verdict: the proof; None where it was not asked for.
+    """
+
+    plan: DensePlan
+    model: Any = None
+    verdict: DenseVerdict | None = None
+
+    def __str__(self) -> str:
+        """Return the plan, and a line for each question of the proof."""
+        proved = () if self.verdict is None else self.verdict.lines()
+        return "\n".join((str(self.plan), *(f"  {line}" for line in proved)))
 
 
 Report = Plan | SwapReport | RestoreReport | BenchReport | Proof

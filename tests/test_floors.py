@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"tree", "rules", "evidence", "stored"},
     {"plan"},
     {"store", "sources", "nn"},
-    {"rewrite", "proof", "timing"},
+    {"rewrite", "proof", "timing", "dense"},
     {"results", "integrations"},
     {"api", "report"},
     {"cli"},
@@ -52,11 +52,12 @@ LIBRARIES: dict[str, Library] = {
     "timm": MODELS,
     "torchvision": MODELS,
     "accelerate": MODELS,
-    "torch": Library(units(4, 5, 6, 7, 8), frozenset({"nn", "proof"})),
+    "torch": Library(units(4, 5, 6, 7, 8), frozenset({"nn", "proof", "dense"})),
     "numpy": Library(frozenset({"proof", "integrations"}), frozenset({"proof"})),
 }
 STRANGERS = [("rewrite", "proof"), ("proof", "rewrite"), ("proof", "rearrangement"), ("nn", "rewrite"),
-             ("rewrite", "nn"), ("nn", "proof"), ("proof", "nn")]  # fmt: skip
+             ("rewrite", "nn"), ("nn", "proof"), ("proof", "nn"),
+             ("dense", "proof"), ("proof", "dense"), ("dense", "rewrite"), ("rewrite", "dense")]  # fmt: skip
 """Pairs of which the first never imports the second: a proof shares no code with what it proves."""
 
 

@@ -1,0 +1,206 @@
+"""The head of a classifier: from the places where one may begin to its output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import fx, nn
+
+from convsurgeon.dense.calls import Call, shape_of
+from convsurgeon.dense.openings import Opening, offered, openings
+from convsurgeon.dense.rules import Scene, decide
+from convsurgeon.dense.states import Kind, NoHeadError, State
+from convsurgeon.dense.trace import Traced
+from convsurgeon.geometry import Refusal
+from convsurgeon.plan.dense import AXIS, DROP, NORM, HeadStep, Obstacle
+from convsurgeon.sources.layers import examine
+
+_NONE = Refusal("CS028", "no Linear behind a flattened map leads to the output")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Head:
+    """What lies between the map and the output.
+
+    Attributes:
+        source: the map; None where there is no head.
+        size: of it, at the native size.
+        steps: every operation, in the order of the forward.
+        obstacles: what stands against it.
+        averaged: whether a mean over the map is left to be taken.
+    """
+
+    source: fx.Node | None
+    size: tuple[int, ...] = ()
+    steps: tuple[HeadStep, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    averaged: bool = False
+
+
+def read_head(traced: Traced, *, behind: bool) -> Head:
+    """Find the head of a classifier, and decide about each of its operations.
+
+    Args:
+        traced: the forward.
+        behind: whether a global average pool may be moved behind the last Linear.
+    """
+    found = list(openings(traced))
+    layers = _layers(traced)
+    reasons: list[Obstacle] = []
+    while found:
+        walk = _Walk(traced, {one.node: one for one in found}, layers)
+        try:
+            walk.run()
+        except NoHeadError as error:
+            # A squeeze-and-excitation block, say: it is a part of the trunk as it stands.
+            found = [one for one in found if one.node not in error.openers]
+            if error.kind is Kind.FLAT:
+                reasons.append(Obstacle.of(error.place, error.refusal))
+            continue
+        return walk.head(behind=behind) or Head(None, obstacles=tuple(reasons) or _no_head())
+    return Head(None, obstacles=tuple(reasons) or _no_head())
+
+
+def _no_head() -> tuple[Obstacle, ...]:
+    return (Obstacle.of("", _NONE),)
+
+
+class _Walk:
+    """One walk through a graph with the openings that are left."""
+
+    def __init__(
+        self, traced: Traced, opened: dict[fx.Node, Opening], layers: dict[int, Refusal]
+    ) -> None:
+        self._traced, self._opened = traced, opened
+        self._states: dict[fx.Node, State] = {}
+        axes = len(shape_of(traced.image)) - 2
+        self._scene = Scene(self._states, layers, axes)
+        self._steps: list[tuple[fx.Node, HeadStep]] = []
+        self._obstacles: list[Obstacle] = []
+        self._given: list[State] = []
+
+    def run(self) -> None:
+        """Decide about every operation.
+
+        Raises:
+            NoHeadError: where an opening turns out to be a part of the trunk.
+        """
+        for node in self._traced.graph.nodes:
+            if node in self._opened:
+                self._states[node] = self._opened[node].state
+            elif any(one in self._states for one in node.all_input_nodes):
+                self._follow(Call.of(node, self._traced.model))
+
+    def _follow(self, call: Call) -> None:
+        if call.node.op == "output":
+            self._given = list(self._scene.of(call))
+            return
+        if not call.shape:
+            return  # a size: whatever takes it is asked itself
+        found = decide(call, self._scene)
+        if not isinstance(found, Refusal):
+            self._states[call.node] = found.state
+            self._steps.append((call.node, found.step))
+            return
+        states = self._scene.of(call)
+        if len(call.shape) > 2:
+            raise NoHeadError(_joined(states), call.place, found)
+        self._obstacles.append(Obstacle.of(call.place, found))
+        self._states[call.node] = _joined(states).behind_linear(call.shape[-1])
+
+    def head(self, *, behind: bool) -> Head | None:
+        """Return what was found; None where nothing of it leads to the output."""
+        used = frozenset[fx.Node]().union(*(state.openers for state in self._given))
+        opened = [one for node, one in self._opened.items() if node in used]
+        if not opened:
+            return None
+        steps = {step.node: step for one in opened for step in one.steps}
+        steps |= {
+            step.node: step for node, step in self._steps if self._states[node].openers <= used
+        }
+        order = {node.name: place for place, node in enumerate(self._traced.graph.nodes)}
+        pooled = [one for one in opened if one.state.averaged]
+        obstacles = [one.obstacle for one in opened if one.obstacle]
+        obstacles += self._obstacles
+        obstacles += [
+            Obstacle.of(one.steps[0].module, offered(one)) for one in pooled if not behind
+        ]
+        obstacles += self._strays(opened)
+        obstacles += self._lost(steps.values())
+        ordered = tuple(sorted(steps.values(), key=lambda step: order[step.node]))
+        first = opened[0]
+        return Head(first.source, first.state.size, ordered, tuple(obstacles), bool(pooled))
+
+    def _strays(self, opened: list[Opening]) -> list[Obstacle]:
+        """Say what of the head as a whole cannot be: two maps, or rows without a Linear."""
+        sources = {one.source for one in opened}
+        found = []
+        if len(sources) > 1:
+            names = ", ".join(sorted(source.name for source in sources))
+            found.append(Refusal("CS054", f"the head takes several maps: {names}"))
+        bare = [one for one in self._given if one.kind in (Kind.FLAT, Kind.POOLED)]
+        if bare and len(bare) == len(self._given):
+            return [Obstacle.of("", _NONE)]
+        if bare:
+            found.append(
+                Refusal("CS054", f"{bare[0].kind.value} is given out as well, without a Linear")
+            )
+        return [Obstacle.of("", one) for one in found]
+
+    def _lost(self, steps: Iterable[HeadStep]) -> Iterator[Obstacle]:
+        """Say which modules have hooks, and would go or become others."""
+        for step in steps:
+            module = self._traced.model.get_submodule(step.module) if step.module else None
+            if module is not None and step.action in (DROP, NORM, AXIS):
+                hooks = [
+                    name
+                    for name, value in vars(module).items()
+                    if name.endswith("_hooks") and value
+                ]
+                if hooks:
+                    text = f"it has {', '.join(hooks)}, which would be lost"
+                    yield Obstacle(step.module, "CS024", text)
+
+
+def _joined(states: tuple[State, ...]) -> State:
+    openers = frozenset[fx.Node]().union(*(state.openers for state in states))
+    return replace(states[0], openers=openers)
+
+
+def _layers(traced: Traced) -> dict[int, Refusal]:
+    """Say which Linears must stay as they are, by identity, and why."""
+    model = traced.model
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {
+        id(modules[name]): layer.refusal
+        for name, layer in examine(torch, model).items()
+        if layer.refusal is not None
+    }
+    holders: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(id(module))
+    nodes = list(traced.graph.nodes)
+    calls = Counter(id(modules[str(n.target)]) for n in nodes if n.op == "call_module")
+    read = {str(node.target) for node in nodes if node.op == "get_attr"}
+    for name, module in modules.items():
+        if type(module) is not nn.Linear or id(module) in found:
+            continue
+        if refusal := _shared(name, module, holders, calls[id(module)], read):
+            found[id(module)] = refusal
+    return found
+
+
+def _shared(
+    name: str, module: nn.Linear, holders: dict[int, set[int]], calls: int, read: set[str]
+) -> Refusal | None:
+    if calls > 1:
+        return Refusal("CS016", f"it is called {calls} times in one forward")
+    if len(holders[id(module.weight)]) > 1:
+        return Refusal("CS016", "its weight is tied to that of another layer")
+    if f"{name}.weight" in read:
+        return Refusal("CS016", "the forward reads its weight beside calling it")
+    return None

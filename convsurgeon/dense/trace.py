@@ -1,0 +1,212 @@
+"""One forward of a model as a graph in which the shape of every value is known.
+
+torch.fx follows a forward with stand-ins for tensors. Its own do not know how many axes a tensor
+has, so that it loses code as common as `for size in x.size()[1:]`. Those here carry a tensor
+without values (a fake one) along, computed by the very operation that is recorded: ranks are plain
+numbers to the code, while sizes stay symbols and hold for other images.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from convsurgeon.dense.values import KNOWN, UntraceableError, compute, copied, empty
+
+_MAX_MESSAGE = 200
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Traced:
+    """A forward as a graph.
+
+    Attributes:
+        model: a copy of the model in eval mode; parameters and buffers are new objects over the
+            memory of the original's.
+        graph: its operations, each with its value at the native size under `KNOWN`.
+        fake: the mode that those values live in.
+        batch: how many images those values are of.
+    """
+
+    model: nn.Module
+    graph: fx.Graph
+    fake: FakeTensorMode
+    batch: int
+
+    @property
+    def image(self) -> fx.Node:
+        """The input."""
+        node: fx.Node = next(node for node in self.graph.nodes if node.op == "placeholder")
+        return node
+
+
+def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Traced:
+    """Follow the forward of a model on images of one size.
+
+    Args:
+        model: stays as it is.
+        shape: `[B, C, *spatial]` of an image.
+        dtype: of an image.
+
+    Raises:
+        UntraceableError: naming the place, where the forward decides by what it is given, or does
+            something that no graph can hold.
+    """
+    twin = copied(model)
+    # One image more than were given: a forward with a number of images in it shows.
+    tracer = _Tracer((shape[0] + 1, *shape[1:]), dtype)
+    try:
+        with torch.inference_mode(mode=False):
+            graph = tracer.trace(twin)
+    except UntraceableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a forward is code that somebody else wrote
+        message = " ".join(str(error).split())[:_MAX_MESSAGE]
+        text = f"{_place()}{type(error).__name__}: {message}".rstrip(": ")
+        raise UntraceableError(f"its forward cannot be followed: {text}") from None
+    for node in reversed(graph.nodes):
+        if not node.users and (node.op, node.target) == ("call_method", "size"):
+            graph.erase_node(node)
+    return Traced(twin, graph, tracer.fake, shape[0] + 1)
+
+
+class _Shape(tuple[Any, ...]):
+    """What `x.shape` gives: as many symbols as there are axes."""
+
+    __slots__ = ()
+
+    def numel(self) -> Any:
+        """Return their product, as `torch.Size` does."""
+        return prod(self)
+
+
+class _Sized(fx.Proxy):
+    """A stand-in whose rank is known."""
+
+    @property
+    def shape(self) -> Any:
+        """The sizes, one symbol for each axis."""
+        return self.size()
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.dim()
+
+    def dim(self) -> int:
+        """Return the number of axes."""
+        return int(self.node.meta[KNOWN].dim())
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the sizes, or that of one axis."""
+        tracer: Any = self.tracer
+        if dim is not None:
+            return tracer.create_proxy("call_method", "size", (self, dim), {})
+        axes = range(self.dim())
+        return _Shape(tracer.create_proxy("call_method", "size", (self, n), {}) for n in axes)
+
+    def __int__(self) -> int:
+        # The number of this run. Whether it may stand for every image is found out by running the
+        # graph at other sizes, with another number of images.
+        return int(self.node.meta[KNOWN])
+
+    __index__ = __int__
+
+    def __len__(self) -> int:
+        return len(self.node.meta[KNOWN])
+
+    def __getattr__(self, name: str) -> Any:
+        # What numpy and copy look for: a stand-in for it would be called, and mean nothing.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+class _Tracer(fx.Tracer):
+    """Records a forward, and computes every value on fake tensors as it goes.
+
+    Args:
+        shape: of the first parameter of the forward; the others have their defaults.
+        dtype: of it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        super().__init__()
+        self._image = shape, dtype
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._computing = False
+
+    proxy_buffer_attributes = True  # as parameters are: what is computed of them stays in the graph
+
+    def create_args_for_root(self, root_fn: Any, *_: Any, **__: Any) -> Any:
+        """Give the forward its first parameter only."""
+        image = self.create_proxy("placeholder", "image", (), {})
+        return root_fn, [self.root, image]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return a stand-in that knows its rank."""
+        return _Sized(node, self)
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        """Record an operation, and compute its value."""
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind != "output":
+            node.meta[KNOWN] = self._value(node)
+        return node
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Record a layer of torch as one operation; look into every other module."""
+        if self._computing:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Record parameters and buffers that the forward reads itself."""
+        if self._computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Refuse: the other way is not in the graph, and another image may have to take it."""
+        value = obj.node.meta[KNOWN]
+        what = "the values" if isinstance(value, Tensor) else "the size"
+        raise UntraceableError(f"{_place()}its forward decides by {what} of what it is given")
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Go through a tuple that an operation returned."""
+        value = obj.node.meta[KNOWN]
+        if not isinstance(value, tuple | list):
+            raise UntraceableError(f"{_place()}its forward takes a tensor apart in a loop")
+        whole: Any = obj
+        return iter([whole[place] for place in range(len(value))])
+
+    def _value(self, node: fx.Node) -> Any:
+        self._computing = True
+        try:
+            if node.op == "placeholder":
+                return empty(self.root, *self._image, self.fake)
+            known = {one: one.meta[KNOWN] for one in node.all_input_nodes}
+            return compute(self.root, node, known, self.fake)
+        finally:
+            self._computing = False
+
+
+def _place() -> str:
+    """Say where in the user's code a forward stands now: the innermost line that is neither's."""
+    import sys
+
+    raised = sys.exc_info()[2]
+    frames = traceback.extract_tb(raised) if raised else traceback.extract_stack()
+    own = ("/torch/", "/convsurgeon/dense/")
+    for frame in reversed(frames):
+        path = frame.filename.replace("\\", "/")
+        if not any(part in path for part in own):
+            return f"{path.rpartition('/')[2]}, line {frame.lineno}: "
+    return ""

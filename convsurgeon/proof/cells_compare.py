@@ -1,0 +1,75 @@
+"""Tensors of two state dicts, and outputs of two networks, held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from convsurgeon.proof.cells_verdict import TensorBits
+from convsurgeon.proof.drift import ALLOWED, Drift
+from convsurgeon.proof.gaps import difference, last_place, magnitude, objection
+from convsurgeon.proof.inputs import SEED
+from convsurgeon.proof.leaves import leaves
+from convsurgeon.proof.moves import moves
+
+Run = Callable[[Tensor], Mapping[str, Tensor]]
+"""What a network gives for some images or maps, by the names of its outputs."""
+_MOVES = 3
+"""How many times the yardstick of an output is measured: all up, all down, at random."""
+_MATRIX = 2
+
+
+def bits(original: nn.Module, dense: nn.Module) -> Iterator[TensorBits]:
+    """Compare every tensor of two state dicts, bit for bit."""
+    old, new = original.state_dict(), dense.state_dict()
+    for name in (*old, *(name for name in new if name not in old)):
+        if name not in old or name not in new:
+            yield TensorBits(name, 0, 1, "missing in one of the two")
+            continue
+        first, second = old[name].detach(), new[name].detach()
+        rows = tuple(first.shape[:1])
+        flat = first.ndim == _MATRIX and second.ndim > _MATRIX and tuple(second.shape[:1]) == rows
+        if flat and prod(second.shape) == prod(first.shape):
+            second = second.reshape(first.shape)  # row by row, as torch flattens a map
+        if first.shape != second.shape or first.dtype != second.dtype:
+            text = f"{list(first.shape)} {first.dtype} became {list(second.shape)} {second.dtype}"
+            yield TensorBits(name, first.numel(), first.numel(), text)
+            continue
+        yield TensorBits(name, first.numel(), _unequal(first, second))
+
+
+def _unequal(first: Tensor, second: Tensor) -> int:
+    """Count the elements that are not equal bit for bit."""
+    if not first.numel():
+        return 0
+    one, other = (t.cpu().contiguous().reshape(-1, 1).view(torch.uint8) for t in (first, second))
+    return int((one != other).any(dim=1).sum())
+
+
+def drifts(run: Run, parts: Tensor, found: Mapping[str, Tensor]) -> tuple[Drift, ...]:
+    """Compare outputs, in yardsticks: how far they move with one last place of the input."""
+    kept = run(parts)
+    yardsticks = {name: last_place(one) for name, one in kept.items()}
+    for move in moves(_MOVES, SEED):
+        for name, one in run(move.of(parts)).items():
+            yardsticks[name] = max(yardsticks[name], difference(kept[name], one))
+    rows = []
+    for name, one in kept.items():
+        other = found.get(name)
+        note = "the new network does not give it" if other is None else objection(one, other)
+        same = other is not None and one.shape == other.shape
+        gap = difference(one, other) if same and other is not None else float("inf")
+        drift = Drift(name, tuple(one.shape), gap, yardsticks[name], magnitude(one), note)
+        rows.append(replace(drift, allowed=ALLOWED["float64"]))
+    return tuple(rows)
+
+
+def outputs(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
+    """Return every tensor that a network gives."""
+    with torch.no_grad():
+        found = model(images)
+    return {name: one for name, one in leaves(found) if isinstance(one, Tensor)}
