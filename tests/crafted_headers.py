@@ -1,4 +1,4 @@
-"""Crafted headers that break one rule of the format each, and the small ones they are made from.
+"""Crafted headers: those that break one rule of the format each, and valid ones that look odd.
 
 Each is the JSON text without the eight bytes of length; the tensors take four bytes of data.
 """
@@ -187,3 +187,39 @@ WHOLE: dict[str, str] = {
 }
 
 MALFORMED = GRAMMAR | FIELDS | WHOLE
+
+# A text, the bytes of data, and what it says: shapes by name.
+VALID: dict[str, tuple[str, int, dict[str, tuple[int, ...]]]] = {
+    "no tensors": ("{}", 0, {}),
+    "white space inside": ("{ \t\r\n}", 0, {}),
+    "padding": ("{}" + " " * 100, 0, {}),
+    "metadata only": ('{"__metadata__":{}}', 0, {}),
+    "metadata last": (FINE[:-1] + ',"__metadata__":{"k":"v"}}', 4, {"a": (4,)}),
+    "metadata spaced": (META % '{ "k" :\n"v" , "l":"" }', 4, {"a": (4,)}),
+    "one tensor": (FINE, 4, {"a": (4,)}),
+    "spaced": (FINE.replace(":", " : ").replace(",", "\n,\t"), 4, {"a": (4,)}),
+    "other order of fields": (
+        one('"data_offsets":[0,4],"dtype":"F32","shape":[]'), 4, {"a": ()},
+    ),
+    "scalar": (u8("[]", "[0,1]"), 1, {"a": ()}),
+    "empty tensor": (u8("[0]", "[0,0]"), 0, {"a": (0,)}),
+    "empty tensor with a large size": (u8("[0,1099511627776]", "[0,0]"), 0, {"a": (0, 2**40)}),
+    "rank 64": (u8("[" + ",".join(["1"] * 64) + "]", "[0,1]"), 1, {"a": (1,) * 64}),
+    "spaces in a shape": (u8("[ 2 , 2 ]"), 4, {"a": (2, 2)}),
+    "empty shape with a space": (u8("[ ]", "[ 0 , 1 ]"), 1, {"a": ()}),
+    "F4 pair": (u8("[2]", "[0,1]").replace("U8", "F4"), 1, {"a": (2,)}),
+    "F6 four": (u8("[4]", "[0,3]").replace("U8", "F6_E2M3"), 3, {"a": (4,)}),
+    "misaligned F32": (PAIR.replace('"b":{"dtype":"U8"', '"b":{"dtype":"F32"').replace("[0,4]", "[0,3]").replace("[4]", "[3]") % ("[1]", "[3,7]"), 7, {"a": (3,), "b": (1,)}),
+    "second before first": (PAIR.replace("[0,4]", "[3,7]") % ("[3]", "[0,3]"), 7, {"a": (4,), "b": (3,)}),
+    "empty one on a boundary": (PAIR % ("[0]", "[4,4]"), 4, {"a": (4,), "b": (0,)}),
+    "empty one at the beginning": (PAIR % ("[0]", "[0,0]"), 4, {"a": (4,), "b": (0,)}),
+    "empty name": (FINE.replace('"a"', '""'), 4, {"": (4,)}),
+    "name with escapes": (FINE.replace('"a"', r'"\u00e9\n\"\/"'), 4, {'é\n"/': (4,)}),
+    "name with a NUL through an escape": (FINE.replace('"a"', r'"\u0000"'), 4, {"\0": (4,)}),
+    "surrogate pair": (FINE.replace('"a"', r'"\uD83d\ude00"'), 4, {"\U0001f600": (4,)}),
+    "non-ASCII name": (FINE.replace('"a"', '"größe\u2028"'), 4, {"größe\u2028": (4,)}),
+    "DEL in a name": (FINE.replace('"a"', '"\x7f"'), 4, {"\x7f": (4,)}),
+    "name like a field": (FINE.replace('"a"', '"dtype"'), 4, {"dtype": (4,)}),
+    "name like metadata": (FINE.replace('"a"', '"__metadata__ "'), 4, {"__metadata__ ": (4,)}),
+    "normal forms differ": ('{"\u00e9":%s,"e\u0301":%s}' % ((u8("[0]", "[0,0]")[5:-1],) * 2), 0, {"\u00e9": (0,), "e\u0301": (0,)}),
+}  # fmt: skip
