@@ -22,7 +22,7 @@ import convsurgeon
 from fuzz.seeds import seeds
 
 BUILD = Path("build/fuzz")
-_STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
+_STATUS = re.compile(r"#\d+\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
 
 
 def main() -> int:
@@ -59,21 +59,23 @@ def run(target: str, executions: int, seconds: int, longest: int) -> dict[str, A
         done = subprocess.run(
             [*command, str(learnt), str(begun)], stdout=file, stderr=file, check=False
         )
+    became = json.loads(outcomes.read_text())
     return {
         "target": target,
         "command": f"python -m fuzz.run {' '.join(sys.argv[1:])}",
         "seconds": round(time.monotonic() - start),
+        "executions": sum(became.values()),
+        "outcomes": became,
         **_status(log.read_text(errors="replace")),
-        "outcomes": json.loads(outcomes.read_text()),
         "findings": len(list(findings.iterdir())) or abs(done.returncode),
         "versions": _versions(),
     }
 
 
 def _status(log: str) -> dict[str, int]:
-    names = ("executions", "edges", "features", "corpus")
+    names = ("edges", "features", "corpus")
     found = _STATUS.findall(log)
-    return dict(zip(names, map(int, found[-1] if found else (0, 0, 0, 0)), strict=True))
+    return dict(zip(names, map(int, found[-1] if found else (0, 0, 0)), strict=True))
 
 
 def _versions() -> dict[str, str]:
