@@ -1,6 +1,6 @@
 """One process of atheris: `python -m fuzz.engine TARGET OUTCOMES LIBFUZZER-ARGUMENT...`.
 
-Started by `fuzz.run`. One mutation in three is libFuzzer's, the others are of `fuzz.mutate`;
+Started by `fuzz.run`. Half of the mutations are libFuzzer's, half are of `fuzz.mutate`;
 only the package's own modules are watched for coverage.
 """
 
@@ -34,14 +34,14 @@ def main() -> None:
         if not outcomes.total() % _EVERY:
             Path(counts).write_text(json.dumps(outcomes))
 
-    random = Random(1)  # one for all: a new one for each seed takes as long as a whole run
+    random = Random()  # one for all: a new one for each seed takes as long as the rest
 
     def mutate(data: bytes, size: int, _: int) -> bytes:
-        way = int(random.random() * 3)
-        if way == 0:
+        way = random.random()
+        if way < 0.5:
             return bytes(atheris.Mutate(data, size))
         # libFuzzer keeps one input for each path, and most paths are ways to be refused.
-        base = data if way == 1 else valid[int(random.random() * len(valid))]
+        base = data if way < 0.75 else valid[int(random.random() * len(valid))]
         return edited(base, random, valid)[:size]
 
     atheris.Setup([sys.argv[0], *arguments], one, custom_mutator=mutate)

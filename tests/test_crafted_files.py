@@ -18,11 +18,10 @@ from convsurgeon.errors import ConvsurgeonError
 from convsurgeon.header import parse
 from convsurgeon.store import read_safetensors
 from tests.cli_helpers import Ran, check_snapshot, document, invoke, process
-from tests.crafted_files import ACCEPTED, FILE, HEADER_END, REFUSED, main
+from tests.crafted_files import ACCEPTED, FILE, REFUSED, main
 from tests.test_header_reference import assert_same
 
 DESERIALIZE: Any = safetensors.deserialize
-ACCEPTED_BY_THE_REFERENCE = 12
 SAMPLE = list(REFUSED)[::12]
 
 
@@ -66,7 +65,8 @@ def test_there_are_enough() -> None:
 
 
 def test_what_becomes_of_each() -> None:
-    rows = [f"{name}: {line}" for name, (_, line) in outcomes().items()]
+    said = "convsurgeon: f.safetensors: "
+    rows = [f"{name}: {line.removeprefix(said)}" for name, (_, line) in outcomes().items()]
     check_snapshot("crafted_files.txt", "\n".join(rows) + "\n")
     assert {code for code, _ in outcomes().values()} == {3}
 
@@ -196,7 +196,6 @@ def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConvsurgeonError) as caught:
             read_safetensors(path)
         assert caught.value.code in {"CS031", "CS036"}, len(content)
-    assert HEADER_END < len(FILE)
 
 
 def test_the_script_writes_them(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
-from convsurgeon.errors import ConvsurgeonError, OutputError, UsageError
+from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
 from convsurgeon.store import PICKLE_SUFFIXES, expand, journal_of, recover
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -139,3 +139,19 @@ def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
         if os.path.lexists(journal_of(path)):
             recover(Path(os.path.realpath(path)))
     yield from (p for p in sorted(found) if p.is_file())
+
+
+def check_inside(file: Path, folder: Path) -> None:
+    """Refuse to copy a link that leads out of the folder that is copied.
+
+    Whoever made the folder chose where it leads: to a private key, which would then be published
+    with the output. The Hub's cache keeps links into `blobs` two folders up.
+
+    Raises:
+        RefusedError: CS042.
+    """
+    root, target = folder.resolve(), Path(os.path.realpath(file))
+    if target.is_relative_to(root) or target.parent == root.parent.parent / "blobs":
+        return
+    hint = "put the file itself in its place, or remove the link"
+    raise RefusedError("CS042", "this is a link out of the folder", where=file, hint=hint)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from convsurgeon.api.claiming import claimed
 from convsurgeon.api.in_place import restore_in_place
-from convsurgeon.api.paths import MadeFolders, check_no_output, side_files
+from convsurgeon.api.paths import MadeFolders, check_inside, check_no_output, side_files
 from convsurgeon.api.work import copy_compared
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
@@ -108,6 +108,7 @@ def _folder(
                 continue
             file, recipe = found.get(path, (None, None))
             if file is None or recipe is None:
+                check_inside(path, folder)
                 copy_compared(draft, path, str(name))
                 continue
             place = name.with_name(recipe.original.name)

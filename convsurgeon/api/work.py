@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from convsurgeon.api.paths import side_files
+from convsurgeon.api.paths import check_inside, side_files
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.plan import FilePlan, LayerPlan
@@ -134,6 +134,7 @@ class Worker:
             name = str(file.relative_to(root))
             if file in done:
                 continue
+            check_inside(file, root)
             if file in linkable:
                 draft.link(name, linkable[file])
             else:

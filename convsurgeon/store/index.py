@@ -62,6 +62,11 @@ def weight_map_of(content: bytes) -> dict[str, str]:
             plain.add(name)
             continue
         raise _invalid(f"{quoted(key)} is said to stand in {quoted(name)}, no plain file name")
+    folded: dict[str, str] = {}
+    for name in sorted(plain):
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            # One and the same file where the file system ignores case, and one copy of two.
+            raise _invalid(f"the shards {quoted(other)} and {quoted(name)} differ in case alone")
     return weight_map
 
 

@@ -21,6 +21,13 @@ _MAGIC = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"tjgg", "a GGML file"),
+    (b"lmgg", "a GGML file"),
+    (b"\x7fELF", "a program"),
+    (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "an image"),
+    # The version of its IR, then the name of who wrote it.
+    *((b"\x08%c\x12" % version, "an ONNX model") for version in range(3, 16)),
     (b"{", "JSON text"),
 )
 _TEXT_SAMPLE = 64
