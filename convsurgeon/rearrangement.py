@@ -95,6 +95,11 @@ class Rearrangement:
         return Rearrangement(self.source, split, axes, after.target)
 
 
+def unmoved(shape: tuple[int, ...]) -> Rearrangement:
+    """Return the rearrangement of a tensor that stays as it is."""
+    return Rearrangement(shape, shape, tuple(range(len(shape))), shape)
+
+
 def flatten_patches(shape: tuple[int, ...], layout: str) -> Rearrangement:
     """Return the rearrangement of a conv weight `[O, C, *kernel]` into `[O, C * prod(kernel)]`."""
     first, *rest = range(len(shape))

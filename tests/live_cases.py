@@ -18,6 +18,13 @@ FORMS: dict[str, dict[str, Any]] = {
     "p1 p2 c": {"layout": "p1 p2 c"},
 }
 """Every way from a conv to a linear layer."""
+TO_CONV: dict[str, Any] = {"to": "conv", "method": "1x1"}
+POINTWISE: dict[str, dict[str, Any]] = {
+    "conv": TO_CONV,
+    "memory": {**TO_CONV, "channels_first": "memory"},
+    "parts": {**TO_CONV, "max_channels": 4},
+}
+"""Every way from a linear layer to convolutions of one position that take rows."""
 
 
 class Net(nn.Module):

@@ -23,6 +23,8 @@ WAYS: dict[str, dict[str, Any]] = {
     **FORMS,
     "conv of the input": {"to": "conv", "input_shape": ["head=6x2x2"]},
     "conv of one position": {"to": "conv", "method": "1x1"},
+    "in memory": {"to": "conv", "method": "1x1", "channels_first": "memory"},
+    "maps": {"to": "conv", "method": "1x1", "channels_first": True},
 }
 MEMORY = (torch.contiguous_format, torch.channels_last)
 

@@ -142,6 +142,8 @@ def test_dtypes_and_autocast(dtype: torch.dtype) -> None:
         assert FlatConv2d(3, 4, 2)(torch.ones(2, 12)).dtype == torch.bfloat16
 
 
-def test_the_mode_is_one_of_two() -> None:
-    with pytest.raises(ValueError, match='"flat" or "map"'):
+def test_the_mode_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="must be one of"):
         FlatConv2d(3, 4, 2, input="auto")  # type: ignore[arg-type] # what is tested
+    with pytest.raises(ValueError, match="a kernel of one position, not 2"):
+        FlatConv2d(3, 4, 2, input="view")

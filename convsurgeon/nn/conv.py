@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from convsurgeon.nn.exact import refuse_unless_plain
 from convsurgeon.nn.patches import check_features, flatten_weight, unflatten_weight
+from convsurgeon.nn.positions import INPUTS, at_positions
 from convsurgeon.rearrangement import CHANNEL_FIRST
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 # Leaves of a symbolic trace, as torch's own layers are: they read sizes, which a trace cannot
 # follow.
 torch.fx.wrap("to_windows")
-torch.fx.wrap("to_rows")
+torch.fx.wrap("from_windows")
 
-_Input = Literal["flat", "map"]
+Input = Literal["flat", "map", "view"]
+"""What goes in and comes out; see `FlatConv2d`."""
 
 
 class _FlatConv(_ConvNd):
@@ -45,13 +47,15 @@ class _FlatConv(_ConvNd):
             axis.
         input: "flat" keeps the linear layer's contract, `[..., C * prod(kernel)]` to `[..., O]`.
             "map" has the convolution's at stride 1, `[B, C, *spatial]` to
-            `[B, O, *(spatial - kernel + 1)]`, batched or not.
+            `[B, O, *(spatial - kernel + 1)]`, batched or not. "view", for a kernel of one position,
+            has the linear layer's contract with another order of memory: what it gives is a view of
+            a map `[B, O, *positions]`, and of what is such a view already it makes no copy.
         bias: whether there is one.
         device: where the parameters are.
         dtype: of the parameters.
 
     Raises:
-        ValueError: `input` is neither "flat" nor "map".
+        ValueError: `input` is none of the three, or "view" with a larger kernel.
     """
 
     def __init__(  # noqa: PLR0913 - those of nn.Conv2d that are free here, and the input's kind
@@ -60,17 +64,19 @@ class _FlatConv(_ConvNd):
         out_channels: int,
         kernel_size: int | tuple[int, ...],
         *,
-        input: _Input = "flat",  # noqa: A002 - says what it is about
+        input: Input = "flat",  # noqa: A002 - says what it is about
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if input not in ("flat", "map"):
-            raise ValueError(f'input must be "flat" or "map", not {input!r}')
+        if input not in INPUTS:
+            raise ValueError(f"input must be one of {INPUTS}, not {input!r}")
         # The next class in line is nn.ConvNd, which fills in most of what _ConvNd asks for.
         init: Any = super().__init__
         init(in_channels, out_channels, kernel_size, bias=bias, device=device, dtype=dtype)
         self.input = input
+        if input == "view" and not self.pointwise:
+            raise ValueError(f'input="view" goes with a kernel of one position, not {kernel_size}')
 
     @classmethod
     def from_linear(
@@ -79,7 +85,7 @@ class _FlatConv(_ConvNd):
         in_channels: int,
         kernel_size: int | tuple[int, ...],
         *,
-        input: _Input = "flat",  # noqa: A002 - as in the constructor
+        input: Input = "flat",  # noqa: A002 - as in the constructor
     ) -> Self:
         """Take over a linear layer: bits, `requires_grad`, dtype, device, the training flag.
 
@@ -90,7 +96,7 @@ class _FlatConv(_ConvNd):
             linear: an nn.Linear with `in_features == in_channels * prod(kernel_size)`.
             in_channels: C of the map that was flattened; for a 1x1 convolution all features.
             kernel_size: spatial size of that map, one number or one per axis; or 1.
-            input: "flat" or "map", as in the constructor.
+            input: "flat", "map" or "view", as in the constructor.
 
         Raises:
             ValueError: `linear` is not exactly nn.Linear, its weight is computed from other
@@ -135,19 +141,29 @@ class _FlatConv(_ConvNd):
         """O."""
         return self.out_channels
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether the kernel is one position."""
+        return math.prod(self.kernel_size) == 1
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - callers may use torch's name
         """Apply the convolution to rows of features, or to maps, as the constructor says.
 
-        Shapes: `[..., in_features]` to `[..., out_features]` for "flat"; `[B, C, *spatial]` (or
-        `[C, *spatial]`) to `[B, O, *(spatial - kernel + 1)]` for "map".
+        Shapes: `[..., in_features]` to `[..., out_features]` for "flat" and "view";
+        `[B, C, *spatial]` (or `[C, *spatial]`) to `[B, O, *(spatial - kernel + 1)]` for "map".
+        The result is contiguous for "flat", as a linear layer's.
 
         Raises:
             RuntimeError: a wrong number of features or channels, or a map smaller than the kernel.
         """
-        flat = self.input == "flat"
-        maps = to_windows(input, self.in_channels, self.kernel_size) if flat else input
-        out: Tensor = super().forward(maps)
-        return to_rows(out, input) if flat else out
+        convolve: Callable[[Tensor], Tensor] = super().forward
+        if self.pointwise:
+            axes = len(self.kernel_size)
+            return at_positions(convolve, input, self.in_channels, axes, self.input)
+        if self.input == "map":
+            return convolve(input)
+        windows = to_windows(input, self.in_channels, self.kernel_size)
+        return from_windows(convolve(windows), input)
 
     def extra_repr(self) -> str:
         """Show the geometry as a convolution does, and what the input is."""
@@ -177,6 +193,6 @@ def to_windows(x: Tensor, in_channels: int, kernel: tuple[int, ...]) -> Tensor:
     return x.reshape(-1, in_channels, *kernel)
 
 
-def to_rows(out: Tensor, x: Tensor) -> Tensor:
+def from_windows(out: Tensor, x: Tensor) -> Tensor:
     """Turn what the convolution gives, `[N, O, 1, ...]`, into rows `[..., O]` as many as in `x`."""
     return out.reshape(*x.shape[:-1], out.shape[1])

@@ -7,7 +7,7 @@ from other tensors, hooks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -87,7 +87,9 @@ def _oddities(module: nn.Module, expected: type[nn.Module]) -> Iterator[str]:
     if "_compiled_call_impl" in vars(module):
         yield "it was compiled by itself, and what was compiled calls this very module"
     # Not isinstance here either: a tensor subclass is quantised, packed or spread over devices.
-    if type(module.weight) is not nn.Parameter or not module.weight.is_floating_point():
+    weight: Any = module.weight
+    none_by_choice = weight is None and isinstance(module, nn.LayerNorm)
+    if not none_by_choice and (type(weight) is not nn.Parameter or not weight.is_floating_point()):
         yield "its weight is not a plain floating-point parameter"
     hooks = [name for name, value in vars(module).items() if name.endswith("_hooks") and value]
     if hooks:

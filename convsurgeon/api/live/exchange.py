@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.live.keeping import inherit, weight_holder, weight_of
+from convsurgeon.api.live.keeping import held, holders_of, inherit
 from convsurgeon.api.live.objections import Objection, Standing
 from convsurgeon.api.live.scene import Scene
 from convsurgeon.geometry import Refusal
@@ -18,6 +18,8 @@ from convsurgeon.rearrangement import Rearrangement
 
 if TYPE_CHECKING:
     from torch import nn
+
+_NAMES = ("weight", "bias")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -53,17 +55,33 @@ class Change:
     new: nn.Module
     move: Rearrangement
 
-    @property
-    def renews(self) -> bool:
-        """Whether the weight becomes another parameter."""
-        return weight_of(self.old) is not weight_of(self.new)
+    def renews(self, name: str) -> bool:
+        """Tell whether the weight, or the bias, becomes another parameter."""
+        return _identities(self.old, name) != _identities(self.new, name)
 
 
-def build(wanted: Sequence[Wanted], scene: Scene) -> tuple[list[Change], dict[int, Refusal]]:
+@dataclass(frozen=True, eq=False, slots=True)
+class Built:
+    """What became of what was wanted.
+
+    Attributes:
+        changes: what can be put in place.
+        refused: why other modules stay, by their identity.
+        untied: what else uses a weight of which a copy was made, by the module's identity.
+    """
+
+    changes: tuple[Change, ...]
+    refused: Mapping[int, Refusal]
+    untied: Mapping[int, str]
+
+
+def build(wanted: Sequence[Wanted], scene: Scene, *, untie: bool = False) -> Built:
     """Build what can be built; the model stays as it is.
 
-    Returns:
-        The changes, and why the other modules stay, by their identity.
+    Args:
+        wanted: modules, and what is to stand for them.
+        scene: of their model.
+        untie: whether a weight that something else uses too is copied; else that is refused.
     """
     import torch
 
@@ -76,10 +94,16 @@ def build(wanted: Sequence[Wanted], scene: Scene) -> tuple[list[Change], dict[in
                 refused[id(one.old)] = found
             else:
                 changes.append(found)
-        untied = _untied(changes, scene)
-        changes = [change for change in changes if id(change.old) not in untied]
+        tied = _tied(changes, scene)
+        for change in changes if untie else ():
+            if id(change.old) in tied:
+                _copy(change)
+        if not untie:
+            changes = [change for change in changes if id(change.old) not in tied]
+            why = "which would keep the old one"
+            refused |= {place: Refusal("CS016", f"{t}, {why}") for place, t in tied.items()}
         _share(changes)
-    return changes, refused | untied
+    return Built(tuple(changes), refused, tied if untie else {})
 
 
 def attach(model: nn.Module, changes: Sequence[Change]) -> None:
@@ -109,30 +133,58 @@ def _built(one: Wanted, scene: Scene) -> Change | Refusal:
         change = Change(one.old, one.make(one.old), one.move)
     except ValueError as error:  # what the drop-in itself refuses
         return Refusal(one.code, str(error))
-    if change.renews:
-        inherit(weight_of(change.new), weight_of(change.old), one.move)
+    for name in _NAMES:
+        if change.renews(name):
+            move = one.move if name == "weight" else None
+            inherit(held(change.new, name), held(change.old, name), move)
     return change
 
 
-def _untied(changes: Sequence[Change], scene: Scene) -> dict[int, Refusal]:
-    """Refuse weights that something else uses too, which would no longer be the same tensor."""
-    moves: Mapping[int, Rearrangement] = {id(weight_holder(c.old)): c.move for c in changes}
-    refused = {}
+def _tied(changes: Sequence[Change], scene: Scene) -> dict[int, str]:
+    """Find what uses a weight or a bias too that becomes another parameter, and would keep it."""
+    owners = {id(holder): change for change in changes for holder in holders_of(change.old)}
+    found = {}
     for change in changes:
-        holders = scene.holders[id(weight_of(change.old))]
-        alike = all(moves.get(id(holder)) == change.move for holder in holders)
-        if change.renews and not alike:
-            others = [type(h).__name__ for h in holders if h is not weight_holder(change.old)]
-            text = f"its weight is also used by {', '.join(others)}, which would keep the old one"
-            refused[id(change.old)] = Refusal("CS016", text)
-    return refused
+        for name in _NAMES:
+            holders = {id(h): h for one in held(change.old, name) for h in scene.holders[id(one)]}
+            others = [
+                type(holder).__name__
+                for place, holder in holders.items()
+                if change.renews(name) and not _alike(owners.get(place), change, name)
+            ]
+            if others:
+                found[id(change.old)] = f"its {name} is also used by {', '.join(others)}"
+    return found
+
+
+def _alike(other: Change | None, change: Change, name: str) -> bool:
+    """Tell whether two changes make the same of the same parameters."""
+    if other is None or other.move != change.move:
+        return False
+    return _identities(other.old, name) == _identities(change.old, name)
+
+
+def _copy(change: Change) -> None:
+    """Give a new module memory of its own; the gradient stays with whoever has the old one."""
+    for name in filter(change.renews, _NAMES):
+        for parameter in held(change.new, name):
+            parameter.data = parameter.data.clone()
+            parameter.grad = None
 
 
 def _share(changes: Sequence[Change]) -> None:
     """Make one parameter of what was one before."""
-    groups: dict[int, list[Change]] = defaultdict(list)
-    for change in changes:
-        groups[id(weight_of(change.old))].append(change)
-    for first, *others in groups.values():
-        for other in others:
-            weight_holder(other.new).weight = weight_of(first.new)
+    for name in _NAMES:
+        groups: dict[tuple[int, ...], list[Change]] = defaultdict(list)
+        for change in changes:
+            if change.renews(name):
+                groups[_identities(change.old, name)].append(change)
+        for first, *others in groups.values():
+            for other in others:
+                mine = held(first.new, name)
+                for holder, parameter in zip(holders_of(other.new), mine, strict=True):
+                    setattr(holder, name, parameter)
+
+
+def _identities(module: nn.Module, name: str) -> tuple[int, ...]:
+    return tuple(map(id, held(module, name)))

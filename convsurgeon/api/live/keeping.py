@@ -5,10 +5,11 @@ Imported by `swap_module` and `restore_module` alone, with torch at hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from convsurgeon.nn import PatchLinear
+from convsurgeon.nn import PatchLinear, SplitConv
 from convsurgeon.rearrangement import Rearrangement
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def standard(kind: type[nn.Module]) -> frozenset[str]:
     """Return the names of what every instance of a layer or a drop-in holds."""
     from torch import nn
 
-    sizes = {nn.Linear: (1, 1), PatchLinear: (1, 1, (1,))}
+    sizes = {nn.Linear: (1, 1), PatchLinear: (1, 1, (1,)), nn.LayerNorm: (1,)}
     arguments: Any = next((v for base, v in sizes.items() if issubclass(kind, base)), (1, 1, 1))
     make: Any = kind  # on the meta device: neither memory nor random numbers
     return frozenset(vars(make(*arguments, device="meta")))
@@ -85,23 +86,32 @@ def added(module: nn.Module) -> dict[str, Any]:
 
     What was set on the inner layer of a drop-in counts as set on the drop-in, which goes first.
     """
-    inner = weight_holder(module)
-    found = {} if inner is module else added(inner)
+    found: dict[str, Any] = {}
+    for inner in holders_of(module):
+        found |= {} if inner is module else added(inner)
     known = standard(type(module)) | {_ORIGIN}
     return found | {name: value for name, value in vars(module).items() if name not in known}
 
 
-def weight_holder(module: nn.Module) -> nn.Module:
-    """Return the module whose parameter the weight is: the inner one of a `PatchLinear`."""
-    return module.linear if isinstance(module, PatchLinear) else module
+def holders_of(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the modules whose parameters a layer's or a drop-in's weight and bias are.
+
+    Itself, the inner layer of a `PatchLinear`, or the parts of a `SplitConv`.
+    """
+    if isinstance(module, SplitConv):
+        return tuple(module.parts)
+    return (module.linear if isinstance(module, PatchLinear) else module,)
 
 
-def weight_of(module: nn.Module) -> nn.Parameter:
-    """Return the parameter itself of a layer or a drop-in that has a plain one."""
-    found = weight_holder(module)._parameters["weight"]  # noqa: SLF001
-    if found is None:
-        raise ValueError(f"the weight of this {type(module).__name__} is no parameter")
-    return found
+def held(module: nn.Module, name: str) -> tuple[nn.Parameter, ...]:
+    """Return the parameters that a weight or a bias is made of; empty where there is none.
+
+    Args:
+        module: a layer or a drop-in with plain parameters.
+        name: "weight" or "bias".
+    """
+    found = (holder._parameters.get(name) for holder in holders_of(module))  # noqa: SLF001
+    return tuple(parameter for parameter in found if parameter is not None)
 
 
 def bare(layer: nn.Module, kind: type[_Module]) -> _Module:
@@ -126,13 +136,28 @@ def carry(old: nn.Module, new: nn.Module) -> None:
     vars(new).update(added(old))
 
 
-def inherit(new: nn.Parameter, old: nn.Parameter, move: Rearrangement) -> None:
-    """Give a new parameter what was set on the old one, and its gradient in the new shape."""
+def inherit(
+    new: Sequence[nn.Parameter], old: Sequence[nn.Parameter], move: Rearrangement | None
+) -> None:
+    """Give new parameters what was set on the old ones, and their gradient in the new shape.
+
+    Args:
+        new: one, or the parts that a whole is cut into along its first axis.
+        old: the same.
+        move: from the whole old one to the whole new one; None where they have one shape.
+    """
     import torch
 
-    vars(new).update(vars(old))
-    if old.grad is not None:
-        grad = old.grad.reshape(move.split).permute(move.axes).reshape(move.target)
+    for attributes in map(vars, old):
+        for one in new:
+            vars(one).update(attributes)
+    if all(one.grad is None for one in old):
+        return
+    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in old]
+    whole = torch.cat(grads) if grads[1:] else grads[0]
+    if move is not None:
+        whole = whole.reshape(move.split).permute(move.axes).reshape(move.target)
+    for one, grad in zip(new, torch.split(whole, [len(part) for part in new]), strict=True):
         # autograd adds to a gradient in the parameter's own order of memory, and warns of another.
-        same = grad.stride() == new.stride()
-        new.grad = grad if same else torch.empty_like(new).copy_(grad)
+        same = grad.stride() == one.stride()
+        one.grad = grad if same else torch.empty_like(one).copy_(grad)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.live.keeping import added, standard, weight_holder, weight_of
+from convsurgeon.api.live.keeping import added, held, holders_of, origin_of, standard
 from convsurgeon.api.live.scene import Scene
 from convsurgeon.api.live.survey import declared_shape
 from convsurgeon.geometry import Refusal
-from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d, PatchLinear
+from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d, PatchLinear, SplitConv
 from convsurgeon.sources.layers import reforwarded
 
 if TYPE_CHECKING:
@@ -80,21 +80,21 @@ def no_plain_tensor(it: Standing) -> Refusal | None:
     """Refuse parameters that are quantised, spread over devices, sparse, or no parameters."""
     from torch import nn, strided
 
-    holder = weight_holder(it.module)
-    for name, tensor in holder._parameters.items():  # noqa: SLF001 (the attribute may be computed)
-        if tensor is None:
-            continue
-        if type(tensor) is not nn.Parameter or tensor.layout is not strided:
-            text = f"its {name} is a {type(tensor).__name__} of {tensor.layout}"
-            return Refusal("CS023", f"{text}, no plain tensor")
-        if tensor.is_inference():
-            return Refusal("CS023", f"its {name} was made under torch.inference_mode")
-    weight, declared = holder._parameters.get("weight"), declared_shape(holder)  # noqa: SLF001
-    if weight is None:
-        return Refusal("CS008", f"the weight of this {it.kind} is computed from other tensors")
-    if declared and tuple(weight.shape) != declared:
-        text = f"its weight is {list(weight.shape)}, not {list(declared)}: sharded or packed"
-        return Refusal("CS023", text)
+    for holder in holders_of(it.module):
+        for name, tensor in holder._parameters.items():  # noqa: SLF001 (the attribute may be computed)
+            if tensor is None:
+                continue
+            if type(tensor) is not nn.Parameter or tensor.layout is not strided:
+                text = f"its {name} is a {type(tensor).__name__} of {tensor.layout}"
+                return Refusal("CS023", f"{text}, no plain tensor")
+            if tensor.is_inference():
+                return Refusal("CS023", f"its {name} was made under torch.inference_mode")
+        weight, declared = holder._parameters.get("weight"), declared_shape(holder)  # noqa: SLF001
+        if weight is None and not isinstance(holder, nn.LayerNorm):  # which may have none
+            return Refusal("CS008", f"the weight of this {it.kind} is computed from other tensors")
+        if declared and weight is not None and tuple(weight.shape) != declared:
+            text = f"its weight is {list(weight.shape)}, not {list(declared)}: sharded or packed"
+            return Refusal("CS023", text)
     return None
 
 
@@ -147,22 +147,29 @@ def state_hooks(it: Standing) -> Refusal | None:
 
 def gradient_hooks(it: Standing) -> Refusal | None:
     """Refuse hooks on the gradient of a weight that becomes another parameter."""
-    weight = weight_of(it.module)
-    own, accumulated = weight._backward_hooks, weight._post_accumulate_grad_hooks  # noqa: SLF001
-    if not (own or accumulated):
-        return None
-    return Refusal("CS024", "a hook on its weight's gradient expects the shape that it has")
+    return _gradient_hooks(it, "weight")
+
+
+def gradient_hooks_of_bias(it: Standing) -> Refusal | None:
+    """Refuse hooks on the gradient of a bias that is cut into parts, or joined of them."""
+    return _gradient_hooks(it, "bias")
+
+
+def _gradient_hooks(it: Standing, name: str) -> Refusal | None:
+    for one in held(it.module, name):
+        if one._backward_hooks or one._post_accumulate_grad_hooks:  # noqa: SLF001
+            text = f"a hook on its {name}'s gradient expects the shape that it has"
+            return Refusal("CS024", text)
+    return None
 
 
 def holds_more(it: Standing) -> Refusal | None:
     """Refuse buffers, parameters and children beside what a layer or a drop-in has by itself."""
-    inner, known = weight_holder(it.module), {"weight", "bias"}
-    if inner is not it.module:
-        known |= {"linear", "compute"}
-    held = (
-        name for module in {it.module, inner} for table in _TABLES for name in vars(module)[table]
-    )
-    more = sorted(set(held) - known)
+    holders, known = holders_of(it.module), {"weight", "bias"}
+    if it.module not in holders:
+        known |= {"linear", "compute", "parts"}
+    tables = (vars(one)[table] for one in {it.module, *holders} for table in _TABLES)
+    more = sorted({name for table in tables for name in table} - known)
     if not more:
         return None
     return Refusal("CS024", f"it holds {', '.join(more)} beside its weight and bias")
@@ -199,11 +206,30 @@ def inner_replaced(it: Standing) -> Refusal | None:
 
 
 def takes_maps(it: Standing) -> Refusal | None:
-    """Refuse a flat convolution that was built to take maps: no nn.Linear does."""
-    flat = isinstance(it.module, (FlatConv1d, FlatConv2d, FlatConv3d))
-    if not flat or it.module.input == "flat":
+    """Refuse what was built to take maps: no nn.Linear does, unless one stood here before."""
+    flat = isinstance(it.module, (FlatConv1d, FlatConv2d, FlatConv3d, SplitConv))
+    if not flat or it.module.input != "map" or origin_of(it.module) is not None:
         return None
     return Refusal("CS026", f"this {it.kind} takes maps, which no nn.Linear does")
+
+
+def cut_at(limit: int) -> Objection:
+    """Refuse what stands against a Linear of at most so many channels a convolution."""
+    from torch import nn
+
+    def cut(it: Standing) -> Refusal | None:
+        layer = it.module
+        if not isinstance(layer, nn.Linear):
+            return None
+        # Cutting the inputs would add up partial sums, each rounded: another computation.
+        if layer.in_features > limit:
+            text = f"it has {layer.in_features} inputs, the limit is {limit} channels"
+            return Refusal("CS087", text)
+        if layer.out_features <= limit:
+            return None
+        return gradient_hooks_of_bias(it) or taken_by(SplitConv)(it)
+
+    return cut
 
 
 STANDING = (the_model_itself, the_compiled_itself, held_aside, sharded)

@@ -5,25 +5,29 @@ Imported by `swap_module` alone, with torch at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from convsurgeon.api.choices import Request
-from convsurgeon.api.live.exchange import Wanted, attach, build
-from convsurgeon.api.live.keeping import Origin, bare, carry, note_origin, weight_of
+from convsurgeon.api.live.channels import ROWS, Channels
+from convsurgeon.api.live.exchange import Built, Wanted, attach, build
+from convsurgeon.api.live.keeping import Origin, bare, carry, held, note_origin
+from convsurgeon.api.live.norms import Norms
 from convsurgeon.api.live.objections import (
     NEW_WEIGHT,
     SAME_PARAMETERS,
     STANDING,
     Objection,
+    cut_at,
     read_by_parent,
     taken_by,
 )
 from convsurgeon.api.live.scene import Scene
 from convsurgeon.api.live.survey import FLAT_CONVS, GEMM_CONVS, Survey
-from convsurgeon.geometry import Refusal
-from convsurgeon.nn import PatchLinear
+from convsurgeon.api.live.together import all_or_none
+from convsurgeon.nn import PatchLinear, SplitConv
 from convsurgeon.plan import FilePlan, LayerPlan, Verdict
 from convsurgeon.rules import Rewrite
 
@@ -63,12 +67,15 @@ def _patch_linear(layer: nn.Module, rewrite: Rewrite) -> nn.Module:
     return PatchLinear.from_conv(bare(layer, kind), rewrite.layout)
 
 
-def _flat_conv(layer: nn.Module, rewrite: Rewrite) -> nn.Module:
+def _flat_conv(layer: nn.Module, rewrite: Rewrite, channels: Channels = ROWS) -> nn.Module:
     from torch import nn
 
-    _, channels, *kernel = rewrite.weight_shape
-    kind = FLAT_CONVS[len(kernel) - 1]
-    return kind.from_linear(bare(layer, nn.Linear), channels, tuple(kernel))
+    outputs, inputs, *kernel = rewrite.weight_shape
+    plain, axes = bare(layer, nn.Linear), len(kernel)
+    if channels.limit is not None and outputs > channels.limit:
+        return SplitConv.from_linear(plain, channels.limit, axes, input=channels.input)
+    flat_conv = FLAT_CONVS[axes - 1]
+    return flat_conv.from_linear(plain, inputs, tuple(kernel), input=channels.input)
 
 
 _RENEWED = "optimisers made before hold the old parameters: make them again"
@@ -93,24 +100,60 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
 """What becomes of a layer, and the kind of drop-in -> how."""
 
 
-def perform(model: nn.Module, request: Request, operation: Operation, where: Where) -> FilePlan:
+def pointwise(channels: Channels) -> Operation:
+    """Return how a Linear becomes a convolution of one position that has its channels there."""
+    plain = OPERATIONS["conv", "linear"]
+    limited = () if channels.limit is None else (cut_at(channels.limit),)
+    return Operation(
+        partial(_flat_conv, channels=channels),
+        (*plain.objections, *limited),
+        "; ".join(filter(None, (plain.note, channels.note))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done to a model.
+
+    Attributes:
+        request: which layers become what.
+        operation: how.
+        where: asked before a layer is replaced.
+        channels: where the replaced layers have theirs.
+        untie: whether a weight that something else uses too is copied.
+    """
+
+    request: Request
+    operation: Operation
+    where: Where
+    channels: Channels = ROWS
+    untie: bool = False
+
+
+def perform(model: nn.Module, order: Order) -> FilePlan:
     """Plan a model, build every drop-in, and put all of them in place, or none.
 
     Returns:
         The plan; where a layer has a rewrite, its drop-in stands there now.
     """
     survey = Survey.of(model)
-    plan = _chosen(survey.plan(request), survey, where)
+    plan = _chosen(survey.plan(order.request), survey, order.where)
     wanted: dict[int, Wanted] = {}
-    for row in plan.layers:
-        if row.rewrite:
-            module = survey.modules[row.module]
-            wanted[id(module)] = _wanted(module, row.rewrite, operation)
-    changes, refused = build(tuple(wanted.values()), Scene(model))
-    rows = tuple(_outcome(row, survey, refused) for row in plan.layers)
-    notes = (*plan.notes, operation.note) if changes else plan.notes
-    done = replace(plan, layers=rows, notes=notes)
-    attach(model, changes)
+    for row in plan.rewrites:
+        module, rewrite = survey.modules[row.module], row.rewrite
+        if rewrite:
+            wanted[id(module)] = _wanted(module, rewrite, order.operation)
+    norms = Norms.of(survey, order.channels, order.where) if wanted else Norms({})
+    built = build((*wanted.values(), *norms.wanted()), Scene(model), untie=order.untie)
+    rows = tuple(_outcome(row, survey, built) for row in plan.layers)
+    together = order.channels.input == "map" and all_or_none(
+        rows, norms, built, survey, order.where
+    )
+    if together:
+        return replace(plan, layers=together)
+    notes = [*plan.notes, *([order.operation.note] if built.changes else []), *norms.notes(built)]
+    done = replace(plan, layers=rows, notes=tuple(notes))
+    attach(model, built.changes)
     return done
 
 
@@ -139,16 +182,28 @@ def _wanted(module: nn.Module, rewrite: Rewrite, operation: Operation) -> Wanted
     def make(layer: nn.Module) -> nn.Module:
         new = operation.make(layer, rewrite)
         carry(layer, new)
-        if weight_of(new) is not weight_of(layer):
-            note_origin(new, Origin.of(layer, weight_of(layer)))
+        (weight,) = held(layer, "weight")
+        if weight not in set(held(new, "weight")):
+            note_origin(new, Origin.of(layer, weight))
         return new
 
     return Wanted(module, make, rewrite.arrangement, operation.objections, "CS007")
 
 
-def _outcome(row: LayerPlan, survey: Survey, refused: Mapping[int, Refusal]) -> LayerPlan:
-    refusal = refused.get(id(survey.modules.get(row.module))) if row.rewrite else None
-    if refusal is None:
+def _outcome(row: LayerPlan, survey: Survey, built: Built) -> LayerPlan:
+    place = id(survey.modules.get(row.module))
+    if not row.rewrite:
         return row
+    refusal = built.refused.get(place)
+    if refusal is None:
+        return replace(row, reason="; ".join((row.reason, *_said_aloud(place, built))))
     code, reason = refusal.code, refusal.reason
     return replace(row, verdict=Verdict.REFUSED, code=code, reason=reason, rewrite=None)
+
+
+def _said_aloud(place: int, built: Built) -> Iterator[str]:
+    new = next((change.new for change in built.changes if id(change.old) == place), None)
+    if isinstance(new, SplitConv):
+        yield f"cut into {len(new.parts)} parts of at most {new.max_channels} outputs"
+    if place in built.untied:
+        yield f"untied, now a copy: {built.untied[place]}"

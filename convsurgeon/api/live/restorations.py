@@ -18,6 +18,7 @@ from convsurgeon.api.live.objections import (
     STANDING,
     Objection,
     class_changed,
+    gradient_hooks_of_bias,
     inner_replaced,
     taken_by,
     takes_maps,
@@ -25,8 +26,8 @@ from convsurgeon.api.live.objections import (
 from convsurgeon.api.live.reported import ModuleReport, RefusedModule
 from convsurgeon.api.live.scene import Scene
 from convsurgeon.api.live.survey import FLAT_CONVS, GEMM_CONVS, DropIn, Survey, conv_shape
-from convsurgeon.nn import PatchLinear
-from convsurgeon.rearrangement import CHANNEL_FIRST, Rearrangement, flatten_patches
+from convsurgeon.nn import ChannelNorm, PatchLinear, SplitConv
+from convsurgeon.rearrangement import CHANNEL_FIRST, Rearrangement, flatten_patches, unmoved
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,30 +78,43 @@ def _rows() -> tuple[Restoration, ...]:
             _flatten,
             (*first, takes_maps, *NEW_WEIGHT, taken_by(nn.Linear)),
         ),
+        Restoration(
+            (SplitConv,),
+            SplitConv.to_linear,
+            _flatten,
+            (*first, takes_maps, *NEW_WEIGHT, gradient_hooks_of_bias, taken_by(nn.Linear)),
+        ),
+        Restoration(
+            (ChannelNorm,),
+            ChannelNorm.to_norm,
+            lambda norm: unmoved(norm.normalized_shape),
+            (*first, *SAME_PARAMETERS, taken_by(nn.LayerNorm)),
+        ),
     )
 
 
 def restore(model: nn.Module) -> ModuleReport:
     """Build a plain layer for every drop-in that allows it, and put all in place, or none."""
-    drop_ins = Survey.of(model).drop_ins
+    survey = Survey.of(model)
+    drop_ins = {n: m for n, m in survey.modules.items() if isinstance(m, (DropIn, ChannelNorm))}
     rows = _rows()
     wanted = {id(one): _wanted(one, rows) for one in drop_ins.values()}
-    changes, refused = build(tuple(wanted.values()), Scene(model))
-    new = {id(change.old): change.new for change in changes}
+    built = build(tuple(wanted.values()), Scene(model))
+    new = {id(change.old): change.new for change in built.changes}
     restored, stay = [], []
     for path, module in drop_ins.items():
         kind = type(module).__name__
-        refusal = refused.get(id(module))
+        refusal = built.refused.get(id(module))
         if refusal:
             stay.append(RefusedModule(path, kind, refusal.code, refusal.reason))
         else:
             after = type(new[id(module)]).__name__
             restored.append(ReplacedModule(path, kind, after, _layout(module)))
-    attach(model, changes)
+    attach(model, built.changes)
     return ModuleReport(tuple(restored), tuple(stay))
 
 
-def _wanted(drop_in: DropIn, rows: tuple[Restoration, ...]) -> Wanted:
+def _wanted(drop_in: DropIn | ChannelNorm, rows: tuple[Restoration, ...]) -> Wanted:
     row = next(row for row in rows if isinstance(drop_in, row.kinds))
 
     def make(old: nn.Module) -> nn.Module:
@@ -114,5 +128,5 @@ def _wanted(drop_in: DropIn, rows: tuple[Restoration, ...]) -> Wanted:
     return Wanted(drop_in, make, row.move(drop_in), row.objections, "CS027")
 
 
-def _layout(drop_in: DropIn) -> str:
+def _layout(drop_in: nn.Module) -> str:
     return drop_in.layout if isinstance(drop_in, PatchLinear) else CHANNEL_FIRST

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from convsurgeon.api.choices import Request
+from convsurgeon.api.live.channels import ROWS, Channels
 from convsurgeon.api.live.undoing import check_module
 from convsurgeon.errors import UsageError
 from convsurgeon.plan import Plan
@@ -33,6 +34,9 @@ def swap_module(  # noqa: PLR0913 - what is to become of which layers; all but t
     layout: str = CHANNEL_FIRST,
     method: str = "kernel",
     input_shape: Sequence[str] = (),
+    channels_first: bool | str = False,
+    max_channels: int | None = None,
+    untie: bool = False,
 ) -> Plan:
     """Replace the layers of a live model by drop-ins that compute the same in the other form.
 
@@ -49,6 +53,14 @@ def swap_module(  # noqa: PLR0913 - what is to become of which layers; all but t
         layout: see `Choices`; for `kind="linear"`.
         method: see `Choices`.
         input_shape: see `Choices`.
+        channels_first: for `method="1x1"`, what each new layer takes and gives. False: rows
+            `[..., C]`, as before. True: maps `[B, C, *positions]`, for models whose own code has
+            the channels first. "memory": rows that are a view of such maps, for models whose code
+            takes rows. Unless False, layer norms follow.
+        max_channels: for `method="1x1"`, the most channels of one convolution: a Linear with more
+            outputs becomes a `SplitConv`, one with more inputs stays (CS087).
+        untie: whether a weight that something else uses too (an embedding, say) is copied; else
+            such a layer stays (CS016).
 
     Returns:
         Every layer with its verdict; those with a rewrite are replaced.
@@ -60,10 +72,13 @@ def swap_module(  # noqa: PLR0913 - what is to become of which layers; all but t
     """
     _check(to, kind, layout)
     request = Request.of({"to": to, "layout": layout, "method": method, "input_shape": input_shape})
+    channels = Channels.of(channels_first, max_channels, request.user.method)
     check_module(model, "swap_module")
-    from convsurgeon.api.live.operations import OPERATIONS, perform
+    from convsurgeon.api.live.operations import OPERATIONS, Order, perform, pointwise
 
-    return Plan((perform(model, request, OPERATIONS[to, kind], where or _everywhere),))
+    operation = OPERATIONS[to, kind] if channels == ROWS else pointwise(channels)
+    order = Order(request, operation, where or _everywhere, channels, untie)
+    return Plan((perform(model, order),))
 
 
 def _everywhere(_name: str, _module: nn.Module) -> bool:

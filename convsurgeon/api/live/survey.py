@@ -24,6 +24,7 @@ from convsurgeon.nn import (
     GemmConv2d,
     GemmConv3d,
     PatchLinear,
+    SplitConv,
 )
 from convsurgeon.plan import Contents, FilePlan, LayerPlan, Shard, Verdict, make_plan
 from convsurgeon.sources.layers import examine, reforwarded
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 GEMM_CONVS = (GemmConv1d, GemmConv2d, GemmConv3d)
 FLAT_CONVS = (FlatConv1d, FlatConv2d, FlatConv3d)
-DropIn = PatchLinear | GemmConv1d | GemmConv2d | GemmConv3d | FlatConv1d | FlatConv2d | FlatConv3d
+FlatConv = FlatConv1d | FlatConv2d | FlatConv3d
+GemmConv = GemmConv1d | GemmConv2d | GemmConv3d
+DropIn = PatchLinear | GemmConv | FlatConv | SplitConv
 # What torch computes with and no file holds, such as complex128, counts as bytes without a meaning.
 _OPAQUE = "U8"
 
@@ -128,9 +131,9 @@ class Survey:
 
     def _drop_in_rows(self, to: str) -> Iterator[LayerPlan]:
         for path, module in self.drop_ins.items():
-            linear = isinstance(module, PatchLinear)
-            own, kind = ("linear.weight" if linear else "weight"), type(module).__name__
-            flat = isinstance(module, FLAT_CONVS)
+            linear, kind = isinstance(module, PatchLinear), type(module).__name__
+            own, weight = _first_weight(module)
+            flat = isinstance(module, (*FLAT_CONVS, SplitConv))
             other = Refusal("CS026", f"a {kind} stands for another layer: restore_module first")
             refusal = other if flat == (to == "linear") else None
             shape = conv_shape(module)
@@ -143,7 +146,7 @@ class Survey:
                 file=self.title,
                 form=LINEAR if linear else conv_form(geometry.ndim),
                 weight_shape=(shape[0], geometry.window * shape[1]) if linear else shape,
-                dtype=_dtype(module.compute if isinstance(module, PatchLinear) else module.weight),
+                dtype=_dtype(weight),
                 bias=module.bias is not None,
                 geometry=geometry,
                 evidence=(Level.MODEL.label, self.title),
@@ -151,6 +154,15 @@ class Survey:
                 code=refusal.code if refusal else None,
                 reason=refusal.reason if refusal else f"already a {kind}",
             )
+
+
+def _first_weight(module: DropIn) -> tuple[str, Tensor]:
+    """Return the name of a drop-in's weight, or of its first part, and a tensor of its dtype."""
+    if isinstance(module, PatchLinear):
+        return "linear.weight", module.compute
+    if isinstance(module, SplitConv):
+        return "parts.0.weight", module.convs[0].weight
+    return "weight", module.weight
 
 
 def conv_shape(module: DropIn) -> tuple[int, ...]:

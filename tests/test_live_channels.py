@@ -1,0 +1,260 @@
+"""`swap_module(..., channels_first=)`: models that have their channels first, in axes or in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import convsurgeon as cs
+from convsurgeon.errors import UsageError
+from convsurgeon.nn import ChannelNorm, FlatConv2d, SplitConv
+from tests.live_cases import TO_CONV, close, contents, rows, same_tree, standing
+
+MAPS: dict[str, Any] = {**TO_CONV, "channels_first": True}
+MEMORY: dict[str, Any] = {**TO_CONV, "channels_first": "memory"}
+EVERY: dict[str, dict[str, Any]] = {"rows": TO_CONV, "memory": MEMORY, "maps": MAPS}
+
+
+def mlp() -> Any:
+    torch.manual_seed(0)
+    layers = (nn.LayerNorm(6), nn.Linear(6, 10), nn.GELU(), nn.Dropout(0.5), nn.Linear(10, 4))
+    return nn.Sequential(*layers).double().eval()
+
+
+def to_maps(x: Tensor) -> Tensor:
+    return x.mT.unsqueeze(2)
+
+
+def words() -> Tensor:
+    return torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_layers_that_stay_channel_first_between_them() -> None:
+    model, x = mlp(), words()
+    want = model(x)
+    (plan,) = cs.swap_module(model, **MAPS).files
+    assert [type(m) for m in model][:2] == [ChannelNorm, FlatConv2d]
+    seen: list[tuple[int, ...]] = []
+    for one in model:
+        one.register_forward_hook(lambda _m, _i, out: seen.append(tuple(out.shape)))
+    assert close(model(to_maps(x)), to_maps(want))
+    assert seen == [(2, 6, 1, 5), *[(2, 10, 1, 5)] * 3, (2, 4, 1, 5)]
+    assert close(model(to_maps(x).expand(2, 6, 3, 5))[:, :, 2], want.mT)
+    assert "[B, C, *positions]" in plan.notes[0]
+    assert plan.notes[1] == "1 layer norms normalise channels"
+
+
+@pytest.mark.parametrize(("method", "axes"), [("1", 1), ("1x1", 2), ("1x1x1", 3)])
+def test_maps_of_each_number_of_axes(method: str, axes: int) -> None:
+    model, x = mlp(), words()
+    want = model(x).mT
+    cs.swap_module(model, to="conv", method=method, channels_first=True)
+    maps = x.mT.reshape(2, 6, *(1,) * (axes - 1), 5)
+    assert close(model(maps).flatten(2), want)
+
+
+class Turned(nn.Module):
+    """Has its channels first, `[B, C, 1, S]`, and turns them around each Linear and the norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.LayerNorm(6)
+        self.up = nn.Linear(6, 10)
+        self.down = nn.Linear(10, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = self.up(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = self.down(torch.relu(y).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out: Tensor = x + y
+        return out
+
+
+@pytest.mark.parametrize("options", [TO_CONV, MEMORY], ids=["rows", "memory"])
+def test_a_channel_first_model_that_turns_around_each_linear(options: dict[str, Any]) -> None:
+    """In memory, its permutes and those of the drop-ins undo each other."""
+    model = Turned().double()
+    x = to_maps(words()).contiguous()
+    want = model(x)
+    cs.swap_module(model, **options)
+    assert close(model(x), want)
+    turned: list[bool] = []
+
+    def look(_module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        turned.extend(rows.permute(0, 3, 1, 2).is_contiguous() for rows in (*inputs, out))
+
+    for layer in (model.norm, model.up, model.down):
+        layer.register_forward_hook(look)
+    model(x)
+    assert len(turned) == 6
+    assert all(turned) == (options is MEMORY)
+
+
+def test_an_exported_model_copies_at_its_border_only() -> None:
+    model = mlp()
+    cs.swap_module(model, **MEMORY)
+    program = torch.export.export(model, (words(),))
+    aten, found = torch.ops.aten, list[Any](program.graph.nodes)
+    assert len([node for node in found if node.target is aten.conv2d.default]) == 2
+    laid = [node.args[0].meta["val"] for node in found if node.target is aten.contiguous.default]
+    assert [x.is_contiguous() for x in laid] == [False, *[True] * (len(laid) - 1)]
+    assert torch.equal(program.module()(words()), model(words()))
+
+
+@pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+def test_the_way_back_and_the_names_in_between(options: dict[str, Any]) -> None:
+    model, plain = mlp(), mlp()
+    cs.swap_module(model, **options)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    assert tuple(model[1].weight.shape) == (10, 6, 1, 1)
+    report = cs.restore_module(model)
+    assert report.refused == ()
+    assert contents(model) == contents(plain)
+    assert same_tree(model, plain)
+    assert torch.equal(model(words()), plain(words()))
+
+
+@pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+def test_file_and_model_hold_the_same_tensors(options: dict[str, Any], tmp_path: Path) -> None:
+    model, x = mlp(), words()
+    want = model(x)
+    save_file(model.state_dict(), tmp_path / "plain.safetensors")
+    out = tmp_path / "conv.safetensors"
+    cs.swap(tmp_path / "plain.safetensors", out, **TO_CONV, layers=["1", "4"])
+    cs.swap_module(model, **options)
+    stored, live = load_file(out), model.state_dict()
+    assert stored.keys() == live.keys()
+    assert all(torch.equal(stored[name], live[name]) for name in live)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    cs.load(model, out)
+    got = model(to_maps(x)).squeeze(2).mT if options is MAPS else model(x)
+    assert close(got, want)
+    loaded = mlp()
+    cs.load(loaded, out)
+    assert torch.equal(loaded[1].weight, live["1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda model: setattr(model[4], "act", nn.ReLU()), "4 stays as it is .CS024"),
+        (lambda model: setattr(model[0], "input", "mine"), "0 normalises its last axis still"),
+        (lambda model: model.__setitem__(0, nn.LayerNorm((5, 6))), "0 stays as it is .CS015"),
+        (lambda model: model.append(Bilingual(4, 4)), "5 stays as it is .CS007"),
+    ],
+)
+def test_one_layer_that_cannot_follow_holds_all_back(
+    spoil: Callable[[Any], object], code: str
+) -> None:
+    model = mlp()
+    spoil(model)
+    before = standing(model)
+    (plan,) = cs.swap_module(model, **MAPS).files
+    assert standing(model) == before
+    assert (plan.rewrites, plan.notes) == ((), ())
+    row = next(row for row in plan.layers if row.module == "1")
+    assert (row.code, row.verdict.value) == ("CS088", "refused")
+    assert re.match(code, row.reason)
+
+
+class Bilingual(nn.Linear):
+    """A subclass, which may compute anything."""
+
+
+def test_what_the_caller_leaves_out_stands_outside() -> None:
+    model = mlp()
+    plan = rows(cs.swap_module(model, **MAPS, where=lambda name, _: name != "4"))
+    assert type(model[4]) is nn.Linear
+    assert isinstance(model[1], FlatConv2d)
+    assert plan["4"].reason.endswith("left out by where")
+    other = mlp()
+    cs.swap_module(other, **MAPS, where=lambda name, _: name != "0")
+    assert type(other[0]) is nn.LayerNorm
+    encoder: Any = nn.Sequential(nn.MultiheadAttention(6, 2), nn.Linear(6, 4))
+    assert rows(cs.swap_module(encoder, **MAPS))["1"].code == "CS088"
+    assert rows(cs.swap_module(encoder, **MAPS, where=lambda name, _: name == "1"))["1"].rewrite
+
+
+def test_a_norm_that_cannot_follow_is_named_where_rows_stay_rows() -> None:
+    model = mlp()
+    model[0] = nn.LayerNorm((5, 6)).double()
+    want = model(words())
+    notes = cs.swap_module(model, **MEMORY).files[0].notes
+    assert notes[1] == "0 layer norms normalise channels"
+    assert notes[2].startswith("0 normalises its last axis still: cannot replace this LayerNorm")
+    assert close(model(words()), want)
+
+
+def test_a_norm_without_parameters_and_one_of_two_names() -> None:
+    model = mlp()
+    model[0] = nn.LayerNorm(6, elementwise_affine=False).double()
+    model.again = model[0]
+    plain = deepcopy(model)
+    cs.swap_module(model, **MAPS)
+    assert model.again is model[0]
+    assert isinstance(model.again, ChannelNorm)
+    report = cs.restore_module(model)
+    assert {row.module for row in report.restored} >= {"0", "again"}
+    assert same_tree(model, plain)
+    assert model.again is model[0]
+
+
+def test_layer_norms_alone_are_left_alone() -> None:
+    model = nn.Sequential(nn.LayerNorm(6), nn.ReLU())
+    before = standing(model)
+    assert cs.swap_module(model, **MAPS).files[0].notes == ()
+    assert standing(model) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"channels_first": True}, "channels_first"),
+        ({"to": "conv", "channels_first": True}, "channels_first"),
+        ({"to": "conv", "max_channels": 8}, "max_channels"),
+        ({**TO_CONV, "channels_first": "axes"}, "channels_first"),
+        ({**TO_CONV, "channels_first": ["*.mlp"]}, "channels_first"),
+        ({**TO_CONV, "max_channels": 0}, "max_channels"),
+        ({**TO_CONV, "max_channels": True}, "max_channels"),
+        ({**TO_CONV, "max_channels": 1.5}, "max_channels"),
+    ],
+)
+def test_what_does_not_go_together(options: dict[str, Any], where: str) -> None:
+    model = mlp()
+    before = standing(model)
+    with pytest.raises(UsageError, match=f"CS090.*{where}|{where}.*CS090"):
+        cs.swap_module(model, **options)
+    assert standing(model) == before
+
+
+@pytest.mark.parametrize("channels_first", [False, "memory", True])
+def test_a_wide_layer_is_cut_along_its_outputs(channels_first: Any) -> None:
+    model, plain, x = mlp(), mlp(), words()
+    plan = cs.swap_module(model, **TO_CONV, channels_first=channels_first, max_channels=6)
+    row = rows(plan)["4"]
+    assert row.code == "CS087"
+    assert "10 inputs, the limit is 6" in row.reason
+    if channels_first is True:
+        assert rows(plan)["1"].code == "CS088"
+        return
+    assert isinstance(model[1], SplitConv)
+    assert rows(plan)["1"].reason.endswith("; cut into 2 parts of at most 6 outputs")
+    assert close(model(x), plain(x))
+    (again,) = [r for r in cs.swap_module(model, **TO_CONV).files[0].layers if r.module == "1"]
+    assert (again.verdict.value, again.reason) == ("already", "already a SplitConv")
+    assert again.key == "1.parts.0.weight"
+    assert rows(cs.swap_module(model))["1"].code == "CS026"
+    cs.restore_module(model)
+    assert contents(model) == contents(plain)
+    assert same_tree(model, plain)
