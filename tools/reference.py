@@ -25,7 +25,12 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _WIDTH = 100
 _NOTE = "<!-- Written by tools/reference.py: change the code, not this page. -->"
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")
-_CHOICES = {"choices": "Choices", "proving": "VerifyChoices", "bench_choices": "BenchChoices"}
+_CHOICES = {
+    "choices": "Choices",
+    "proving": "VerifyChoices",
+    "bench_choices": "BenchChoices",
+    "live.channels": "ToConv",
+}
 _ITEM = re.compile(r"(\*{0,2}[\w., ]+): (.*)")
 
 

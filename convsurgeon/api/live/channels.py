@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from convsurgeon.errors import UsageError
 
@@ -11,6 +12,26 @@ if TYPE_CHECKING:
     from convsurgeon.nn.conv import Input
 
 _KINDS: dict[bool | str, Input] = {False: "flat", True: "map", "memory": "view"}
+
+
+class ToConv(TypedDict, total=False):
+    """Keywords of `swap_module` for `to="conv"`.
+
+    Attributes:
+        input_shape: see `Choices`.
+        method: see `Choices`.
+        channels_first: for `method="1x1"`, what each new layer takes and gives. False (default):
+            rows `[..., C]`, as before. True: maps `[B, C, *positions]`, for models whose own code
+            has the channels first. `"memory"`: rows that are a view of such maps, for models whose
+            code has rows. Unless False, layer norms follow.
+        max_channels: for `method="1x1"`, the most channels of one convolution: a Linear with more
+            outputs becomes a `SplitConv`, one with more inputs stays (CS087). Default: no limit.
+    """
+
+    input_shape: Sequence[str]
+    method: str
+    channels_first: bool | str
+    max_channels: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +49,22 @@ class Channels:
     axes: int = 0
 
     @classmethod
-    def of(cls, first: object, limit: object, axes: int) -> Self:
-        """Check the keywords `channels_first` and `max_channels`.
+    def of(cls, choices: ToConv, axes: int) -> Self:
+        """Check the keywords.
 
         Args:
-            first: False, True or "memory".
-            limit: at least 1, or None.
+            choices: as the caller gave them.
             axes: of the kernel that `method` asks for; 0 where that is the input's size.
 
         Raises:
             UsageError: CS090.
         """
+        first: object = choices.get("channels_first", False)
         kind = _KINDS.get(first) if isinstance(first, (bool, str)) else None
         if kind is None:
             text = f"{first!r} is none of False, True, 'memory'"
             raise UsageError("CS090", text, where="channels_first")
+        limit: object = choices.get("max_channels")
         number = limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
         if limit is not None and number < 1:
             raise UsageError("CS090", f"{limit!r} is no number of channels", where="max_channels")

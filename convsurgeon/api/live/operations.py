@@ -100,34 +100,33 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
 """What becomes of a layer, and the kind of drop-in -> how."""
 
 
-def pointwise(channels: Channels) -> Operation:
-    """Return how a Linear becomes a convolution of one position that has its channels there."""
-    plain = OPERATIONS["conv", "linear"]
-    limited = () if channels.limit is None else (cut_at(channels.limit),)
-    return Operation(
-        partial(_flat_conv, channels=channels),
-        (*plain.objections, *limited),
-        "; ".join(filter(None, (plain.note, channels.note))),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be done to a model.
 
     Attributes:
         request: which layers become what.
-        operation: how.
+        kind: of drop-in.
         where: asked before a layer is replaced.
-        channels: where the replaced layers have theirs.
-        untie: whether a weight that something else uses too is copied.
+        channels: where the replaced layers have theirs, and how many.
     """
 
     request: Request
-    operation: Operation
+    kind: str
     where: Where
     channels: Channels = ROWS
-    untie: bool = False
+
+    @property
+    def operation(self) -> Operation:
+        """How it is done."""
+        plain, limit = OPERATIONS[self.request.wish.to, self.kind], self.channels.limit
+        if self.channels == ROWS:
+            return plain
+        return Operation(
+            partial(_flat_conv, channels=self.channels),
+            (*plain.objections, *([] if limit is None else [cut_at(limit)])),
+            "; ".join(filter(None, (plain.note, self.channels.note))),
+        )
 
 
 def perform(model: nn.Module, order: Order) -> FilePlan:
@@ -139,19 +138,20 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
     survey = Survey.of(model)
     plan = _chosen(survey.plan(order.request), survey, order.where)
     wanted: dict[int, Wanted] = {}
-    for row in plan.rewrites:
-        module, rewrite = survey.modules[row.module], row.rewrite
-        if rewrite:
-            wanted[id(module)] = _wanted(module, rewrite, order.operation)
+    operation = order.operation
+    for row in plan.layers:
+        if row.rewrite:
+            module = survey.modules[row.module]
+            wanted[id(module)] = _wanted(module, row.rewrite, operation)
     norms = Norms.of(survey, order.channels, order.where) if wanted else Norms({})
-    built = build((*wanted.values(), *norms.wanted()), Scene(model), untie=order.untie)
+    built = build((*wanted.values(), *norms.wanted()), Scene(model))
     rows = tuple(_outcome(row, survey, built) for row in plan.layers)
     together = order.channels.input == "map" and all_or_none(
         rows, norms, built, survey, order.where
     )
     if together:
         return replace(plan, layers=together)
-    notes = [*plan.notes, *([order.operation.note] if built.changes else []), *norms.notes(built)]
+    notes = [*plan.notes, *([operation.note] if built.changes else []), *norms.notes(built)]
     done = replace(plan, layers=rows, notes=tuple(notes))
     attach(model, built.changes)
     return done
