@@ -14,7 +14,8 @@
     │   ├── NothingToDoError        nothing in the file was eligible
     │   └── OutputError             the output exists, is the source, or cannot be written
     ├── NotEquivalentError      1   the proof failed; nothing was published
-    └── NotSyncedError          4   the output is in place, but its last sync failed
+    ├── NotSyncedError          4   the output is in place, but its last sync failed
+    └── NotShownError           4   the work is done, but its report cannot be written
 
 Each error carries a stable code, explained by `convsurgeon explain CODE` (see `codes`), what is
 wrong, where, and what to do next. Texts from files may stand in them raw: whoever shows an error
@@ -120,6 +121,12 @@ class NotEquivalentError(ConvsurgeonError):
 
 class NotSyncedError(ConvsurgeonError):
     """The output is in place under its final name, but its last sync failed."""
+
+    exit_code = 4
+
+
+class NotShownError(ConvsurgeonError):
+    """The work is done, outputs are in place, but the report about it cannot be written."""
 
     exit_code = 4
 

@@ -157,5 +157,5 @@ def test_errors_of_a_batch_stand_in_the_document_and_on_stderr(model: Path) -> N
 def test_a_report_that_cannot_be_written_leaves_one_document(model: Path) -> None:
     ran = invoke("scan", model, "--json", "--report", model / "r.json")
     content = json.loads(ran.out)
-    assert ran.code == 3
+    assert ran.code == 4
     assert content["errors"][0]["code"] == "CS071"

@@ -127,3 +127,24 @@ def test_a_defect_is_one_line_too(model: Path) -> None:
     assert "CS091" in ran.err
     assert r"\x1b[31m" in ran.err
     assert listing(model.parent) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_report_that_cannot_be_shown_does_not_undo_the_work(model: Path) -> None:
+    command = [sys.executable, "-m", "convsurgeon", "swap", model, *EMBED, "--verify", "bits"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("convsurgeon: stdout: the work is done, but its report cannot be")
+    assert "[CS071]" in line
+    assert model.with_name("model.linear.safetensors").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(("arguments", "code"), [(["absent"], 3), (["--wrong"], 2)], ids=str)
+def test_an_error_that_nobody_can_be_told_keeps_its_code(arguments: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "convsurgeon", "scan", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")

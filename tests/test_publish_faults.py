@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError, OutputError
-from convsurgeon.store import FileDraft, FolderDraft, Outcome
+from convsurgeon.store import FileDraft, FolderDraft, Outcome, publish
 from tests.files import listing
 
 TEXT = b"0123456789" * 10
@@ -84,10 +84,10 @@ def prepared(folder: Path, case: str) -> tuple[Callable[..., Outcome], Path, boo
     target = folder / "out"
     if replacing == "replaced" and kind == "file":
         target.write_bytes(b"old")
-    elif replacing == "replaced":
+    elif replacing != "new":
         target.mkdir()
         (target / "old").write_bytes(b"old")
-    return publish_file if kind == "file" else publish_folder, target, replacing == "replaced"
+    return publish_file if kind == "file" else publish_folder, target, replacing != "new"
 
 
 def contents(target: Path) -> dict[str, bytes] | bytes | None:
@@ -107,24 +107,32 @@ def attempt(publish: Callable[..., Outcome], target: Path, force: bool) -> tuple
         return refusal.code, refusal.where, refusal.message
 
 
-CASES = ["file, new", "file, replaced", "folder, new", "folder, replaced"]
+TWO_STEPS = "folder, replaced in two steps"
+CASES = ["file, new", "file, replaced", "folder, new", "folder, replaced", TWO_STEPS]
+
+
+@pytest.fixture(autouse=True)
+def _no_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which two names cannot change places."""
+    if TWO_STEPS in request.node.name:
+        monkeypatch.setattr(publish, "exchange", lambda *_: False)
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
 @pytest.mark.parametrize("case", CASES)
 def test_every_call_fails_in_turn(tmp_path: Path, case: str, error: int) -> None:
-    publish, target, force = prepared(tmp_path / "reference", case)
+    publishing, target, force = prepared(tmp_path / "reference", case)
     old = contents(target)
     count = Faults()
     with count.installed():
-        assert publish(target, force=force) is Outcome.WRITTEN
+        assert publishing(target, force=force) is Outcome.WRITTEN
     new = contents(target)
     outcomes: set[str] = set()
     for place, name in enumerate(count.calls):
-        publish, target, force = prepared(tmp_path / f"{place}", case)
+        publishing, target, force = prepared(tmp_path / f"{place}", case)
         faults = Faults(place, error)
         with faults.installed():
-            outcome, where, message = attempt(publish, target, force)
+            outcome, where, message = attempt(publishing, target, force)
         assert outcome == "written" or (
             where.startswith(str(target)) and os.strerror(error) in message
         ), (place, name)
@@ -133,7 +141,7 @@ def test_every_call_fails_in_turn(tmp_path: Path, case: str, error: int) -> None
         assert found == (old if outcome == "CS071" else new), (place, name, outcome)
         # Nothing is left behind, unless it is the removal itself that failed.
         assert not rest or name in {"unlink", "rmdir", "open", "fstat"}, (place, name, rest)
-        assert publish(target, force=True) is (Outcome.SAME if found == new else Outcome.WRITTEN)
+        assert publishing(target, force=True) is (Outcome.SAME if found == new else Outcome.WRITTEN)
         assert [n for n in listing(target.parent) if n.startswith(".")] == [], (place, name)
     assert outcomes == {"written", "CS071", "CS073"}
     assert len(count.calls) > 8
@@ -142,10 +150,12 @@ def test_every_call_fails_in_turn(tmp_path: Path, case: str, error: int) -> None
 @pytest.mark.parametrize("case", CASES)
 def test_order(tmp_path: Path, case: str) -> None:
     """Each file is synced before it gets its name, the folder after."""
-    publish, target, force = prepared(tmp_path / "x", case)
+    publishing, target, force = prepared(tmp_path / "x", case)
     faults = Faults()
     with faults.installed():
-        publish(target, force=force)
+        publishing(target, force=force)
+    if case == "folder, replaced":  # by a call that Python does not know; strace sees it
+        pytest.skip("tests/test_faults_calls.py reads the order off the system calls")
     named = {"file, new": "link", "file, replaced": "replace"}.get(case, "rename")
     calls = [call for call in faults.calls if call in {"pwrite", "fsync", named}]
     first, last = calls.index(named), len(calls) - 1 - calls[::-1].index(named)
@@ -169,9 +179,9 @@ def test_the_last_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fails_for_the_folder)
-    for publish, name in ((publish_file, "file"), (publish_folder, "folder")):
+    for publishing, name in ((publish_file, "file"), (publish_folder, "folder")):
         with pytest.raises(NotSyncedError) as caught:
-            publish(tmp_path / name)
+            publishing(tmp_path / name)
         assert (caught.value.code, caught.value.exit_code) == ("CS073", 4)
         assert caught.value.where == str(tmp_path / name)
         assert inodes[-1] == tmp_path.stat().st_ino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -15,6 +16,8 @@ import pytest
 
 from convsurgeon.errors import OutputError
 from convsurgeon.store import FileDraft, FolderDraft, Outcome
+from convsurgeon.store import publish as publishing
+from convsurgeon.store.exchange import exchange
 from convsurgeon.store.files import OLD, TEMPORARY
 from tests.files import listing
 
@@ -151,10 +154,32 @@ def test_new_folders_follow_the_umask(tmp_path: Path) -> None:
     assert modes == {"out": 0o750, "out/sub": 0o750, "out/sub/y": 0o640}
 
 
+def test_two_names_change_places(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    publish(one, contents={"a": b"1"})
+    other.symlink_to("one")
+    if not exchange(one, other):
+        pytest.skip("the system or the file system of the tests cannot do it")
+    assert one.is_symlink()
+    assert contents(other) == {"a": b"1"}
+    assert not exchange(one, tmp_path / "absent")
+    assert one.is_symlink()
+
+
+def test_a_system_that_cannot_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    publish(tmp_path / "out", contents={"old": b"old"})
+    assert not exchange(tmp_path / "out", tmp_path / "out")
+    assert publish(tmp_path / "out", force=True) is Outcome.WRITTEN
+    assert contents(tmp_path / "out") == FILES
+    assert [name for name in listing(tmp_path) if "/" not in name] == ["out"]
+
+
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()], ids=repr)
 def test_an_error_between_the_two_renames_puts_the_old_one_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
+    monkeypatch.setattr(publishing, "exchange", lambda *_: False)
     publish(tmp_path / "out", contents={"old": b"old"})
     real, calls = os.rename, []
 
@@ -173,7 +198,8 @@ def test_an_error_between_the_two_renames_puts_the_old_one_back(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from convsurgeon.store import FileDraft, FolderDraft
+from convsurgeon.store import FileDraft, FolderDraft, publish
+publish.exchange = lambda *_: False
 target = Path(sys.argv[1])
 if sys.argv[2] == "file":
     with FileDraft(target, force=False) as draft:

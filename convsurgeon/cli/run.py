@@ -9,11 +9,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
-from convsurgeon.errors import ConvsurgeonError, RefusedError, UnreadableError, UsageError
+from convsurgeon.errors import (
+    ConvsurgeonError,
+    NotShownError,
+    OutputError,
+    RefusedError,
+    UnreadableError,
+    UsageError,
+)
 from convsurgeon.untrusted import safe
 
 if TYPE_CHECKING:
@@ -56,21 +63,38 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
             _check_report(show.report)
         report = work()
         code = exit_code(report)
-        _present(show, report)
-        sys.stdout.flush()
+        _deliver(show, report)
     except ConvsurgeonError as error:
         _fail(show, error)
     except KeyboardInterrupt:
         _say("interrupted; nothing half-written remains")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        _drop_output()
     except OSError as error:
         text = f"the system refused: {error.strerror or error}"
         _fail(show, UnreadableError("CS037", text, where=error.filename or ""))
     except Exception as error:  # noqa: BLE001 - never a traceback; a defect is still one line
         _fail(show, _defect(error))
     raise typer.Exit(code)
+
+
+def _deliver(show: Show, report: Report) -> None:
+    """Show what was done; that it cannot be shown does not undo it."""
+    try:
+        _present(show, report)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop(sys.stdout)
+    except OutputError as error:  # of --report
+        raise _not_shown(error.where, error.message) from None
+    except OSError as error:
+        _drop(sys.stdout)
+        raise _not_shown("stdout", error.strerror or str(error)) from None
+
+
+def _not_shown(where: str, why: str) -> NotShownError:
+    message = f"the work is done, but its report cannot be written: {why}"
+    hint = "free space or choose another place for the report"
+    return NotShownError("CS071", message, where=where, hint=hint)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -103,13 +127,13 @@ def leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
     sys.exit(code)
 
 
-def _drop_output() -> None:
-    # Python would complain once more when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    # Python would complain once more, and change the exit code, when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _present(show: Show, report: Report) -> None:
@@ -169,4 +193,8 @@ def _defect(error: Exception) -> ConvsurgeonError:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"convsurgeon: {safe(line)}\n")
+    try:
+        sys.stderr.write(f"convsurgeon: {safe(line)}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; the exit code still says it
+        _drop(sys.stderr)

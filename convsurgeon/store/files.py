@@ -8,6 +8,7 @@ import glob
 import io
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -97,6 +98,17 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as error:
         message = f"cannot write: {error.strerror or error}"
         raise OutputError("CS071", message, where=target, hint="nothing was left behind") from None
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM for a moment: what is being removed is removed whole."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def sync(folder: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Self
 
 from convsurgeon.errors import OutputError
 from convsurgeon.store.copying import Written, unheard, write_parts
+from convsurgeon.store.exchange import exchange
 from convsurgeon.store.files import (
     OLD,
     TEMPORARY,
@@ -30,6 +31,7 @@ from convsurgeon.store.files import (
     same_tree,
     sync,
     sync_folder,
+    uninterrupted,
     writing,
 )
 from convsurgeon.store.opening import opened
@@ -54,10 +56,14 @@ class _Draft:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        with writing(self.target):
-            remove_stale(self.target)
-            while self._fd < 0:
-                self._fd = self._locked()
+        try:
+            with writing(self.target):
+                remove_stale(self.target)
+                while self._fd < 0:
+                    self._fd = self._locked()
+        except BaseException:  # an interrupt, say, just after the temporary was made
+            self._clean()
+            raise
         return self
 
     def _locked(self) -> int:
@@ -80,10 +86,20 @@ class _Draft:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        try:
+            with uninterrupted():
+                self._clean()
+        except BaseException:  # it came before interrupts were held back, or while they were
+            self._clean()
+            raise
+
+    def _clean(self) -> None:
         with suppress(OSError):  # what cannot be removed now, the next run takes for stale
             remove(self.path)
-        with suppress(OSError):  # every byte that matters is synced
-            os.close(self._fd)
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            with suppress(OSError):  # every byte that matters is synced
+                os.close(fd)
 
     def _create(self) -> int:
         raise NotImplementedError
@@ -231,15 +247,24 @@ class FolderDraft(_Draft):
         return not os.path.lexists(self.target) or is_empty_folder(self.target)
 
     def _replace(self) -> None:
+        if exchange(self.path, self.target):
+            return  # what stood there has the temporary's name now, and goes with it
         # Two renames: for an instant the name is free, but at every instant one whole folder is
         # there, and an error puts the old one back.
-        old = self.path.with_name(f"{self.path.name}{OLD}")
         try:
-            self.target.rename(old)
+            self.target.rename(self._old)
             self.path.rename(self.target)
         except BaseException:
-            if os.path.lexists(old) and not os.path.lexists(self.target):
-                old.rename(self.target)
+            if os.path.lexists(self._old) and not os.path.lexists(self.target):
+                self._old.rename(self.target)
             raise
+
+    @property
+    def _old(self) -> Path:
+        return self.path.with_name(f"{self.path.name}{OLD}")
+
+    def _clean(self) -> None:
+        super()._clean()
         with suppress(OSError):
-            remove(old)
+            if os.path.lexists(self.target):
+                remove(self._old)

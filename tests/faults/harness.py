@@ -1,0 +1,110 @@
+"""Runs a scenario undisturbed, then once for every fault, and collects what was found."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from tests.faults.judge import Expected, complaints, complaints_of_next
+from tests.faults.points import Fault
+from tests.faults.scenarios import Scenario, state
+from tests.faults.strace import Call, calls_of, injected, quick_place, traced
+from tests.faults.zygote import Order, Ran, Zygote
+
+
+@dataclass
+class Findings:
+    """What came of a number of faults.
+
+    Attributes:
+        injected: runs into which strace says that it put a fault.
+        missed: runs that ended before the fault came to its call.
+        kinds: faults by kind and the exit code that followed.
+        complaints: what was wrong, each with its fault.
+    """
+
+    injected: int = 0
+    missed: int = 0
+    kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
+    complaints: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: Findings) -> Self:
+        self.injected += other.injected
+        self.missed += other.missed
+        self.kinds += other.kinds
+        self.complaints += other.complaints
+        return self
+
+
+@dataclass
+class Bench:
+    """A scenario, ready to be disturbed."""
+
+    zygote: Zygote
+    scenario: Scenario
+    place: Path
+    unsafe: str
+    expected: Expected
+    calls: list[Call]
+    reference: Ran
+
+    def __post_init__(self) -> None:
+        self.template = self.place / "template"
+        self.point = self.place / "point"
+
+    def copy(self) -> Path:
+        """Return a fresh copy of the scenario's folder."""
+        shutil.rmtree(self.point, ignore_errors=True)
+        shutil.copytree(self.template, self.point, symlinks=True)
+        return self.point
+
+    def order(self, folder: Path, **options: int | None) -> Order:
+        """Return the order to run the command there."""
+        return Order(str(folder), self.scenario.arguments, self.unsafe, **options)
+
+    def disturb(self, faults: Iterable[Fault]) -> Findings:
+        """Run once for every fault."""
+        findings = Findings()
+        for fault in faults:
+            findings += self.once(fault)
+        return findings
+
+    def once(self, fault: Fault) -> Findings:
+        """Run with one fault, then again without; hold both against what is promised."""
+        folder = self.copy()
+        ran = traced(self.zygote, self.order(folder), fault.options)
+        hit = injected(ran.trace) > 0
+        wrong = complaints(self.scenario, self.expected, state(folder), ran, fault)
+        again = self.zygote.run(self.order(folder))
+        wrong += complaints_of_next(self.expected, state(folder), again)
+        texts = [f"{self.scenario.name}: {fault}: {text}; it said {ran.err!r}" for text in wrong]
+        kinds = Counter({(fault.kind, ran.code): 1}) if hit else Counter()
+        return Findings(int(hit), int(not hit), kinds, texts)
+
+
+@contextmanager
+def bench(
+    zygote: Zygote, scenario: Scenario, unsafe: str = "", place: Path | None = None
+) -> Iterator[Bench]:
+    """Build a scenario and run it undisturbed: by the real writer for what is expected, and by the
+    one under test for the calls that it makes."""
+    with tempfile.TemporaryDirectory(dir=place or quick_place()) as made:
+        root = Path(made)
+        scenario.build(root / "template")
+        before = state(root / "template")
+        found = Bench(zygote, scenario, root, "", Expected(before, before), [], Ran(0, "", ""))
+        folder = found.copy()
+        ran = zygote.run(found.order(folder))
+        if ran.code:
+            raise RuntimeError(f"{scenario.name} fails undisturbed: {ran.err}")
+        found.expected = Expected(before, state(folder))
+        found.unsafe = unsafe
+        found.reference = traced(zygote, found.order(found.copy()), ["-y"])
+        found.calls = calls_of(found.reference.trace)
+        yield found

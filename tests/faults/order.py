@@ -1,0 +1,103 @@
+"""The order of system calls that survives a power cut, read off a trace with paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.faults.strace import Call
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<([^>]*)>")
+_WRITE = {"write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate", "fallocate"}
+_COPY = {"copy_file_range", "sendfile"}
+_OWN = {"fchmod", "fchown", "fsetxattr"}
+_NAME = {"link", "linkat", "rename", "renameat", "renameat2"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A call that matters to what is on the disk.
+
+    Attributes:
+        kind: `write` (content or attributes), `entry` (a name in a folder), `sync`, `name`.
+        path: the file, or the folder; of a rename or link, the old name.
+        goal: of a rename or link, the new name.
+    """
+
+    kind: str
+    path: str
+    goal: str = ""
+
+
+def events(calls: Sequence[Call], folder: str) -> Iterator[Event]:
+    """Yield what a trace did to files.
+
+    Args:
+        calls: of a run that was traced with paths (`-y`).
+        folder: where the command ran.
+    """
+    for call in calls:
+        if call.result < 0 and "= ?" not in call.text:
+            continue
+        descriptors = _DESCRIPTOR.findall(call.text)
+        names = [os.path.join(folder, name) for name in _QUOTED.findall(call.text)]  # noqa: PTH118
+        if call.name in _WRITE | _OWN and not call.reports:
+            yield Event("write", descriptors[0])
+        elif call.name in _COPY or "FICLONE" in call.text:
+            # copy_file_range names its source first, sendfile and ioctl their target.
+            yield Event("write", descriptors[1 if call.name == "copy_file_range" else 0])
+        elif call.name in {"fsync", "fdatasync"}:
+            yield Event("sync", descriptors[0])
+        elif call.name in _NAME:
+            yield Event("name", names[0], names[1])
+        elif "O_CREAT" in call.text:
+            yield Event("entry", os.path.dirname(descriptors[-1]))  # noqa: PTH120
+        elif call.name in {"mkdir", "mkdirat"}:
+            yield Event("entry", os.path.dirname(names[0]))  # noqa: PTH120
+
+
+def wrong_order(calls: Sequence[Call], folder: str, target: str) -> list[str]:
+    """Return what a power cut could make of the calls; nothing where the order is right.
+
+    Args:
+        calls: of a run that was traced with paths (`-y`).
+        folder: where the command ran.
+        target: the output's name in it.
+    """
+    found = list(events(calls, folder))
+    final = os.path.join(folder, target)  # noqa: PTH118
+    wrong = []
+    places = [i for i, e in enumerate(found) if e.kind == "name" and e.goal == final]
+    if not places:
+        return ["nothing was renamed or linked to the output's name"]
+    named = places[-1]
+    draft = found[named].path
+    for place, event in enumerate(found):
+        if event.kind in {"write", "entry"}:
+            wrong += _of_change(found, place, named, (draft, final, folder))
+    after = found[named + 1 :]
+    if not after or after[0] != Event("sync", folder):
+        wrong.append("the folder is not synced right after the output got its name")
+    wrong += [f"{e.kind} {e.path} after the last sync" for e in after[1:]]
+    return wrong
+
+
+def _of_change(
+    found: list[Event], place: int, named: int, where: tuple[str, str, str]
+) -> list[str]:
+    event = found[place]
+    draft, final, folder = where
+    if event.path == final or event.path.startswith(f"{final}/"):
+        return [f"{event.kind} under the final name"]
+    if event.path == folder:
+        return []  # the name of the temporary need not survive
+    if event.path != draft and not event.path.startswith(f"{draft}/"):
+        return [f"{event.kind} {event.path}: it belongs to nothing that is published"]
+    if place > named:
+        return []  # reported as what comes after the last sync
+    if Event("sync", event.path) not in found[place:named]:
+        return [f"{event.kind} {event.path} is not synced before the output gets its name"]
+    return []

@@ -1,0 +1,134 @@
+"""Writers that must not pass: each is convsurgeon with one promise taken out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from convsurgeon.api.work import Worker
+from convsurgeon.errors import OutputError
+from convsurgeon.proof import FileVerdict
+from convsurgeon.store import FileDraft, Outcome, publish
+
+
+def _never(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
+def _replace(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+def never_syncs() -> None:
+    """As under `eatmydata`: no sync reaches the kernel."""
+    _replace(os, "fsync", _never)
+
+
+def forgets_the_folder() -> None:
+    """The content is synced, the name is not."""
+    _replace(publish, "sync_folder", _never)
+
+
+def syncs_too_late() -> None:
+    """First the name, then the content."""
+    real, publishing = os.fsync, FileDraft.publish
+    late: list[int] = []
+
+    def publish_first(draft: FileDraft) -> Outcome:
+        outcome = publishing(draft)
+        for fd in late:
+            real(fd)
+        return outcome
+
+    _replace(os, "fsync", lambda fd: late.append(fd) if os.fstat(fd).st_size else real(fd))
+    _replace(FileDraft, "publish", publish_first)
+
+
+def writes_under_the_final_name() -> None:
+    """Without a temporary."""
+
+    def create(draft: FileDraft) -> int:
+        draft.path = draft.target
+        return os.open(draft.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+
+    def done(draft: FileDraft) -> Outcome:
+        draft.path = draft.target.with_name("nothing")
+        return Outcome.WRITTEN
+
+    _replace(FileDraft, "_create", create)
+    _replace(FileDraft, "publish", done)
+
+
+def removes_the_old_one_first() -> None:
+    """Then gives its name to the new one."""
+    publishing = FileDraft.publish
+
+    def remove_first(draft: FileDraft) -> Outcome:
+        draft.target.unlink(missing_ok=True)
+        return publishing(draft)
+
+    _replace(FileDraft, "publish", remove_first)
+
+
+def ignores_how_much_was_written() -> None:
+    """And does not look at what it has written."""
+    real = os.write
+
+    def write(fd: int, data: Any) -> int:
+        real(fd, data)
+        return len(data)
+
+    _replace(os, "write", write)
+    _replace(Worker, "_prove", lambda *_: FileVerdict("", "", (), 0))
+
+
+def swallows_errors() -> None:
+    """Success, whatever the system says."""
+    publishing = FileDraft.publish
+
+    def silent(draft: FileDraft) -> Outcome:
+        try:
+            return publishing(draft)
+        except OutputError:
+            return Outcome.WRITTEN
+
+    _replace(FileDraft, "publish", silent)
+
+
+def leaves_temporaries() -> None:
+    """After an error, for whoever comes next."""
+    _replace(publish, "remove", _never)
+
+
+def forgets_the_dead() -> None:
+    """What a killed run left stays for ever."""
+    _replace(publish, "remove_stale", _never)
+
+
+def forgets_the_mode() -> None:
+    """A file that few might read can be read by all."""
+    _replace(publish, "keep_owner_and_mode", _never)
+
+
+def renames_twice() -> None:
+    """A folder is replaced in two steps, and between them there is none."""
+    _replace(publish, "exchange", lambda *_: False)
+
+
+WRITERS: dict[str, Callable[[], None]] = {
+    writer.__name__.replace("_", " "): writer
+    for writer in (
+        never_syncs,
+        forgets_the_folder,
+        syncs_too_late,
+        writes_under_the_final_name,
+        removes_the_old_one_first,
+        ignores_how_much_was_written,
+        swallows_errors,
+        leaves_temporaries,
+        forgets_the_dead,
+        forgets_the_mode,
+        renames_twice,
+    )
+}
