@@ -131,7 +131,8 @@ def test_a_defect_is_one_line_too(model: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_report_that_cannot_be_shown_does_not_undo_the_work(model: Path) -> None:
-    command = [sys.executable, "-m", "convsurgeon", "swap", model, *EMBED, "--verify", "bits"]
+    command = [sys.executable, "-m", "convsurgeon", "swap", str(model), *EMBED]
+    command += ["--verify", "bits"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 4

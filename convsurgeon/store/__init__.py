@@ -1,6 +1,7 @@
 """The only place that opens checkpoint files."""
 
 from convsurgeon.store.beside import read_safetensors
+from convsurgeon.store.draft import Outcome
 from convsurgeon.store.files import same_bytes
 from convsurgeon.store.find import (
     Checkpoint,
@@ -17,7 +18,7 @@ from convsurgeon.store.journal import Journal, Member, State, journal_of
 from convsurgeon.store.parts import CHUNK, COMPARED, Extent, Part, Piece
 from convsurgeon.store.pickles import SUFFIXES as PICKLE_SUFFIXES
 from convsurgeon.store.pickles import read_pickle
-from convsurgeon.store.publish import FileDraft, FolderDraft, Outcome
+from convsurgeon.store.publish import FileDraft, FolderDraft
 from convsurgeon.store.recovery import recover
 from convsurgeon.store.reheaded import Reheaded
 from convsurgeon.store.sidecar import Sidecar, sidecar_bytes, sidecar_of, with_sidecar

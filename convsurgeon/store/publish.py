@@ -7,31 +7,24 @@ of the right size.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from convsurgeon.errors import OutputError
 from convsurgeon.store.copying import Written, unheard, write_parts
+from convsurgeon.store.draft import Draft, Outcome
 from convsurgeon.store.exchange import exchange
 from convsurgeon.store.files import (
     OLD,
-    TEMPORARY,
     hard_link,
     is_empty_folder,
     keep_owner_and_mode,
     remove,
-    remove_stale,
     same_bytes,
     same_tree,
     sync,
     sync_folder,
-    uninterrupted,
     writing,
 )
 from convsurgeon.store.opening import opened
@@ -39,86 +32,8 @@ from convsurgeon.store.parts import Part
 from convsurgeon.store.source import Source
 
 
-class Outcome(StrEnum):
-    """What publishing did."""
-
-    WRITTEN = "written"
-    SAME = "same"  # the very bytes were there already
-
-
-class _Draft:
-    """What files and folders have in common: a locked temporary beside the target."""
-
-    def __init__(self, target: Path, *, force: bool) -> None:
-        self.target = target
-        self.force = force
-        self.path = target.with_name(f".{target.name}.{os.urandom(4).hex()}{TEMPORARY}")
-        self._fd = -1
-
-    def __enter__(self) -> Self:
-        try:
-            with writing(self.target):
-                remove_stale(self.target)
-                while self._fd < 0:
-                    self._fd = self._locked()
-        except BaseException:  # an interrupt, say, just after the temporary was made
-            self._clean()
-            raise
-        return self
-
-    def _locked(self) -> int:
-        fd = self._create()
-        try:
-            # The lock tells the next run that this temporary is alive; SIGKILL releases it.
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except BaseException:
-            remove(self.path)
-            os.close(fd)
-            raise
-        if os.path.lexists(self.path):
-            return fd
-        os.close(fd)  # another run took it for stale between the two calls
-        return -1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        try:
-            with uninterrupted():
-                self._clean()
-        except BaseException:  # it came before interrupts were held back, or while they were
-            self._clean()
-            raise
-
-    def _clean(self) -> None:
-        with suppress(OSError):  # what cannot be removed now, the next run takes for stale
-            remove(self.path)
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            with suppress(OSError):  # every byte that matters is synced
-                os.close(fd)
-
-    def _create(self) -> int:
-        raise NotImplementedError
-
-    def _refuse_existing(self) -> None:
-        message = "the output exists and holds something else"
-        hint = "choose another name, or add --force"
-        raise OutputError("CS070", message, where=self.target, hint=hint)
-
-
-class FileDraft(_Draft):
-    """A file on its way to its name.
-
-    Use it as a context: whatever is not published when the context ends is removed.
-
-    Args:
-        target: the final name.
-        force: whether an existing file is replaced.
-    """
+class FileDraft(Draft):
+    """A file on its way to its name."""
 
     def _create(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -173,7 +88,7 @@ class FileDraft(_Draft):
         return True
 
 
-class FolderDraft(_Draft):
+class FolderDraft(Draft):
     """A folder on its way to its name; it appears with all its files by one rename."""
 
     def _create(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from convsurgeon.api.work import Worker
 from convsurgeon.errors import OutputError
 from convsurgeon.proof import FileVerdict
-from convsurgeon.store import FileDraft, Outcome, publish
+from convsurgeon.store import FileDraft, Outcome, draft, publish
 
 
 def _never(*_: Any, **__: Any) -> None:
@@ -35,8 +35,8 @@ def syncs_too_late() -> None:
     real, publishing = os.fsync, FileDraft.publish
     late: list[int] = []
 
-    def publish_first(draft: FileDraft) -> Outcome:
-        outcome = publishing(draft)
+    def publish_first(new: FileDraft) -> Outcome:
+        outcome = publishing(new)
         for fd in late:
             real(fd)
         return outcome
@@ -48,12 +48,12 @@ def syncs_too_late() -> None:
 def writes_under_the_final_name() -> None:
     """Without a temporary."""
 
-    def create(draft: FileDraft) -> int:
-        draft.path = draft.target
-        return os.open(draft.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    def create(new: FileDraft) -> int:
+        new.path = new.target
+        return os.open(new.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
 
-    def done(draft: FileDraft) -> Outcome:
-        draft.path = draft.target.with_name("nothing")
+    def done(new: FileDraft) -> Outcome:
+        new.path = new.target.with_name("nothing")
         return Outcome.WRITTEN
 
     _replace(FileDraft, "_create", create)
@@ -64,22 +64,22 @@ def removes_the_old_one_first() -> None:
     """Then gives its name to the new one."""
     publishing = FileDraft.publish
 
-    def remove_first(draft: FileDraft) -> Outcome:
-        draft.target.unlink(missing_ok=True)
-        return publishing(draft)
+    def remove_first(new: FileDraft) -> Outcome:
+        new.target.unlink(missing_ok=True)
+        return publishing(new)
 
     _replace(FileDraft, "publish", remove_first)
 
 
 def ignores_how_much_was_written() -> None:
     """And does not look at what it has written."""
-    real = os.write
+    real = os.pwrite
 
-    def write(fd: int, data: Any) -> int:
-        real(fd, data)
+    def write(fd: int, data: Any, place: int) -> int:
+        real(fd, data, place)
         return len(data)
 
-    _replace(os, "write", write)
+    _replace(os, "pwrite", write)
     _replace(Worker, "_prove", lambda *_: FileVerdict("", "", (), 0))
 
 
@@ -87,9 +87,9 @@ def swallows_errors() -> None:
     """Success, whatever the system says."""
     publishing = FileDraft.publish
 
-    def silent(draft: FileDraft) -> Outcome:
+    def silent(new: FileDraft) -> Outcome:
         try:
-            return publishing(draft)
+            return publishing(new)
         except OutputError:
             return Outcome.WRITTEN
 
@@ -98,12 +98,12 @@ def swallows_errors() -> None:
 
 def leaves_temporaries() -> None:
     """After an error, for whoever comes next."""
-    _replace(publish, "remove", _never)
+    _replace(draft, "remove", _never)
 
 
 def forgets_the_dead() -> None:
     """What a killed run left stays for ever."""
-    _replace(publish, "remove_stale", _never)
+    _replace(draft, "remove_stale", _never)
 
 
 def forgets_the_mode() -> None:
