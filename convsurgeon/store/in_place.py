@@ -22,10 +22,11 @@ from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError, OutputError
 from convsurgeon.header.parse import LENGTH_BYTES
+from convsurgeon.store.draft import Outcome
 from convsurgeon.store.files import keep_owner_and_mode, remove_stale, sync, writing
 from convsurgeon.store.held import Held
 from convsurgeon.store.journal import SUFFIX, Journal, State, journal_of
-from convsurgeon.store.publish import FileDraft, Outcome
+from convsurgeon.store.publish import FileDraft
 from convsurgeon.store.sidecar import sidecar_of
 
 
