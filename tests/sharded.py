@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def batch() -> Tensor:
 
 def work(rank: int, folder: Path) -> None:
     """What one process does, for each kind; the first writes down what came out."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # the name of a machine may not lead to itself
+    # The name of a machine may not lead to itself; its loopback does.
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    os.environ["GLOO_SOCKET_IFNAME"] = loopback
     # They meet in a file, so that no port has to be free.
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,14 @@ import convsurgeon as cs
 from tests.live_cases import contents, same_tree
 from tests.matrix import ROWS
 from tests.matrix_models import SUBJECTS, apart, build, construct, inputs, outputs, unsettled
+from tests.transformers_cases import quieten
 
 CELLS = [(name, kind) for name in SUBJECTS for kind in ROWS[name].kinds("ok")]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quieten()
 
 
 @pytest.mark.parametrize(("name", "kind"), CELLS)
@@ -34,6 +41,18 @@ def test_whole_models(name: str, kind: str) -> None:
     assert len(cs.restore_module(model).restored) == len(subject.layers)
     assert contents(model) == contents(plain)
     assert same_tree(model, plain)
+
+
+@pytest.mark.parametrize(("name", "kind"), CELLS)
+def test_a_swapped_file_in_the_original_class(name: str, kind: str, tmp_path: Path) -> None:
+    original, model, given = build(name), construct(name), inputs(name)
+    original.save_pretrained(tmp_path / "in")
+    cs.swap(tmp_path / "in", tmp_path / "out")
+    want, bound = outputs(original, given), 4 * unsettled(original, given, 8)
+    assert apart(outputs(model, given), want) > 1000 * bound
+    report = cs.load(model, tmp_path / "out", kind=kind)
+    assert sorted(row.module for row in report.replaced) == sorted(SUBJECTS[name].layers)
+    assert apart(outputs(model, given), want) <= bound
 
 
 @torch.no_grad()
