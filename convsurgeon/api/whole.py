@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from convsurgeon.api.live.effects import Effect, effects
 from convsurgeon.api.live.loading import place
 from convsurgeon.api.model_inputs import Maker, parse_inputs
 from convsurgeon.api.run_dtype import (
@@ -21,9 +20,11 @@ from convsurgeon.api.run_dtype import (
     usual_dtype,
 )
 from convsurgeon.errors import ConvsurgeonError, MismatchError, ModelError, UsageError
+from convsurgeon.integrations.recorded import Effect, Recorded, recorded
 from convsurgeon.proof import LayerVerdict
 from convsurgeon.proof.drift import ALLOWED, ModelInput, ModelVerdict
 from convsurgeon.proof.inputs import SEED
+from convsurgeon.rearrangement import between
 from convsurgeon.sources.builders.guard import sealed
 from convsurgeon.sources.live import build_live
 from convsurgeon.sources.model import ModelSpeaker
@@ -108,11 +109,13 @@ def _placed(
     layers: Sequence[LayerVerdict],
 ) -> ModelVerdict:
     first, second = (read_checkpoint(only_path(p), trial.read) for p in paths)
-    done = {**{layer.key: _effect(layer) for layer in layers}, **effects(second)}
+    known = recorded(second)
+    seen = {layer.key: effect for layer in layers if (effect := _effect(layer))}
+    done = replace(known, effects={**seen, **known.effects})
     stored = stored_dtypes(first)
     dtype = trial.dtype or usual_dtype(stored)
     models = [converted(build_live(spec, trial.seed), dtype) for _ in range(2)]
-    _put(models[0], first, effects(first), spec)
+    _put(models[0], first, recorded(first), spec)
     verdict = ModelVerdict(spec, HOW, notes=tuple(dtype_notes(stored, dtype)))
     try:
         _put(models[1], second, done, spec)
@@ -121,11 +124,15 @@ def _placed(
     return _ran(verdict, models, make, trial.seed)
 
 
-def _effect(layer: LayerVerdict) -> Effect:
-    return Effect(layer.key, *layer.shapes, layer.layout, layer.given[0])
+def _effect(layer: LayerVerdict) -> Effect | None:
+    try:
+        move = between(*layer.shapes, layer.layout)
+    except ValueError:  # no two forms of one layer, as the verdict on the layer says
+        return None
+    return Effect(layer.key, move, layer.layout, layer.given[0])
 
 
-def _put(model: nn.Module, checkpoint: Checkpoint, done: Mapping[str, Effect], spec: str) -> None:
+def _put(model: nn.Module, checkpoint: Checkpoint, done: Recorded, spec: str) -> None:
     """Load a checkpoint, whose names may have one of the usual prefixes before the model's."""
     keys = [info.name for source in checkpoint.sources for info in source.header.tensors]
     told = ModelSpeaker.of(model, spec).for_names(keys)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convsurgeon.errors import MismatchError, UsageError
-from convsurgeon.integrations.recorded import ways_back
+from convsurgeon.integrations.recorded import Recorded, recorded
 from convsurgeon.rearrangement import Rearrangement
 from convsurgeon.sources.builders.guard import without_memory
 from convsurgeon.sources.builders.transformers import model_at
@@ -91,8 +91,8 @@ def swapped_weights(
         raise UsageError("CS090", f"{saves!r} is none of 'original', 'swapped'", where="saves")
     file = only_path(Path(path))
     described = only_path(Path(path if recipe is None else recipe))
-    back = ways_back(read_checkpoint(described, ReadOptions()))
-    ways = tuple(_ways(file, back, saves)) if back else ()
+    done = recorded(read_checkpoint(described, ReadOptions()))
+    ways = tuple(_ways(file, done, saves)) if done.effects else ()
     token = _open.set((*ways, *_open.get()))
     try:
         if ways:
@@ -187,7 +187,7 @@ def _heard(tables: Any) -> bool:
     return any(isinstance(op, Reshape) for op in operations)
 
 
-def _ways(path: Path, back: Mapping[str, Rearrangement], saves: str) -> Iterator[Way]:
+def _ways(path: Path, done: Recorded, saves: str) -> Iterator[Way]:
     """Yield what becomes of each weight, by its name in the class that the config names.
 
     Raises:
@@ -203,8 +203,9 @@ def _ways(path: Path, back: Mapping[str, Rearrangement], saves: str) -> Iterator
         raise MismatchError("CS084", message, where=config, hint=hint)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     # In an empty context: what else is open is no conversion of the library's own.
-    meaning = Context().run(meanings, model, tuple(back), shapes)
-    for key, way in back.items():
+    meaning = Context().run(meanings, model, tuple(done.effects), shapes)
+    for key, effect in done.effects.items():
+        way = effect.move.inverse()
         name = meaning[key].name
         if meaning[key].pattern is not None or shapes.get(name) != way.target:
             shown = list(shapes[name]) if name in shapes else "missing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,21 +75,21 @@ class Translation:
 
 
 def translate(
-    model: nn.Module, keys: Iterable[str], names: Collection[str], key_map: KeyMap | None
+    model: nn.Module, keys: Mapping[str, str], names: Collection[str], key_map: KeyMap | None
 ) -> Translation:
     """Translate the keys of a file for a model.
 
     Args:
         model: a transformers model uses its own conversions; every other one is taken to save
             tensors under the names that they have in it.
-        keys: of the file.
+        keys: of the file, and what each was called before a swap.
         names: what the model calls its tensors.
-        key_map: applied to the keys first.
+        key_map: applied to the latter first.
 
     Raises:
         MismatchError: CS084 for a transformers model of a version without conversion tables.
     """
-    given = {key: _mapped(key, key_map) for key in keys}
+    given = {key: _mapped(name, key_map) for key, name in keys.items()}
     # Where the library is not loaded, no model of its can exist: it need not be imported to ask.
     modeling = sys.modules.get("transformers.modeling_utils")
     if modeling is None or not isinstance(model, modeling.PreTrainedModel):

@@ -8,9 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.live.effects import Effect, effects
 from convsurgeon.errors import ConvsurgeonError, UsageError
 from convsurgeon.integrations import Translation, translate
+from convsurgeon.integrations.recorded import Effect, Recorded, recorded
 from convsurgeon.integrations.units import KeyMap
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store import Checkpoint, ReadOptions, only_path, read_checkpoint
@@ -18,9 +18,10 @@ from convsurgeon.store import Checkpoint, ReadOptions, only_path, read_checkpoin
 if TYPE_CHECKING:
     from torch import nn
 
+    from convsurgeon.api.live.exchange import Change
     from convsurgeon.api.live.model import LiveModel
 
-KINDS = ("linear", "gemm")
+KINDS = ("linear", "gemm", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +70,18 @@ def load(
     """Replace the layers that a file's recipe names, then load the file strictly.
 
     A conv `[O, C, *kernel]` becomes a `PatchLinear` in the recipe's layout or a `GemmConv`, a
-    Linear `[O, F]` a `FlatConv` that takes what it took; drop-ins that are there already take
-    either form. Every other parameter stays the same object, with its dtype, device and
-    `requires_grad`; on the meta device it gets memory. All is checked before anything changes: only
-    a file that fails while it is read can leave a mixture of values, never another structure.
+    Linear `[O, F]` a `FlatConv` that takes what it took, and all that `swap_module` keeps is kept.
+    Drop-ins that are there already stay, and take every form of file. Every other parameter stays
+    the same object, with its dtype, device and `requires_grad`; on the meta device it gets memory.
+    All is checked before anything changes: only a file that fails while it is read can leave a
+    mixture of values, never another structure.
 
     Args:
         model: a live model; transformers' own name conversions are followed.
-        path: a file, an index, or a folder with one checkpoint; without a recipe nothing is
-            replaced.
-        kind: what stands for a conv: "linear" or "gemm".
-        key_map: from the file's keys to the model's names, where they differ.
+        path: a file, index, or folder with one checkpoint; without a recipe nothing is replaced.
+        kind: what stands for a conv: "linear" or "gemm"; with "keep" every layer stays what it is,
+            and the weights get back the form that they had.
+        key_map: from the file's keys, without what `child_keys` added, to the model's names.
         cast: whether another floating dtype than a parameter's is converted to it.
         max_header_bytes: largest header to accept.
 
@@ -88,11 +90,10 @@ def load(
         MismatchError: CS084 where file and model differ: names, shapes, dtypes, geometries.
         RefusedError: where the file cannot be read, or its recipe does not fit it (CS082).
     """
-    if kind not in KINDS:
-        raise UsageError("CS090", f"{kind!r} is none of 'linear', 'gemm'", where="kind")
+    _check_kind(kind)
     checkpoint = read_checkpoint(only_path(Path(path)), ReadOptions(limit=max_header_bytes))
     try:
-        return place(model, checkpoint, effects(checkpoint), kind=kind, key_map=key_map, cast=cast)
+        return place(model, checkpoint, recorded(checkpoint), kind=kind, key_map=key_map, cast=cast)
     except ConvsurgeonError as error:
         if str(checkpoint.path) not in error.where:
             error.where = ": ".join(filter(None, (str(checkpoint.path), error.where)))
@@ -102,7 +103,7 @@ def load(
 def place(
     model: nn.Module,
     checkpoint: Checkpoint,
-    done: Mapping[str, Effect],
+    done: Recorded,
     *,
     kind: str = KINDS[0],
     key_map: KeyMap | None = None,
@@ -113,7 +114,7 @@ def place(
     Args:
         model: see `load`, as for all that follows.
         checkpoint: the file, or an index with its shards.
-        done: what happened to weights, by key: that of the recipes, or what is known otherwise.
+        done: what happened to weights: that of the recipes, or what is known otherwise.
         kind: what stands for a conv.
         key_map: from the file's keys to the model's names.
         cast: whether another floating dtype is converted.
@@ -121,37 +122,46 @@ def place(
     Raises:
         MismatchError: CS084.
     """
+    from convsurgeon.api.live.exchange import attach
     from convsurgeon.api.live.model import LiveModel
     from convsurgeon.api.live.placing import Placing
     from convsurgeon.api.live.transfer import Transfer, empty_tensors
 
     empty = empty_tensors(checkpoint)
     live = LiveModel(model)
-    names = live.slots().keys() | live.inner_names().keys()
-    translation = translate(model, empty, names, key_map)
-    replaced = _replace(live, translation, done, kind)
-    placement = Placing(live, done, cast=cast).place(translation, empty)
+    first = {key: done.names.get(key, key) for key in empty}
+    translation = translate(model, first, live.names(), key_map)
+    changes = _changes(live, translation, done.effects, kind)
+    placement = Placing(live, done.effects, cast=cast).place(translation, empty)
     with Transfer(checkpoint) as transfer:
         transfer.check_ties(placement)
         transfer.fill(placement)
     live.materialised()
-    live.attach()
-    return LoadReport(
-        str(checkpoint.path), replaced, len(empty) - len(placement.ignored), placement.ignored
+    attach(model, [change for change, _, _ in changes])
+    count = len(empty) - len(placement.ignored)
+    return LoadReport(str(checkpoint.path), _rows(changes), count, placement.ignored)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        known = ", ".join(map(repr, KINDS))
+        raise UsageError("CS090", f"{kind!r} is none of {known}", where="kind")
+
+
+def _rows(changes: list[tuple[Change, str, str]]) -> tuple[ReplacedModule, ...]:
+    return tuple(
+        ReplacedModule(path, type(change.old).__name__, type(change.new).__name__, layout)
+        for change, path, layout in changes
     )
 
 
-def _replace(
+def _changes(
     live: LiveModel, translation: Translation, done: Mapping[str, Effect], kind: str
-) -> tuple[ReplacedModule, ...]:
+) -> list[tuple[Change, str, str]]:
     from convsurgeon.api.live.replacing import Replacing
 
     replacing = Replacing(live, kind)
-    rows = []
     for unit in translation.units:
         for effect in (done[key] for key in unit.keys if key in done):
-            path = replacing.prepare(effect, unit)
-            if path is not None:
-                old, new = (type(m).__name__ for m in (live.modules[path], live.now(path)))
-                rows.append(ReplacedModule(path, old, new, effect.layout))
-    return tuple(rows)
+            replacing.ask(effect, unit)
+    return replacing.build()

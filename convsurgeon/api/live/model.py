@@ -32,7 +32,7 @@ class Slot:
 class LiveModel:
     """A model, and the modules that are to stand in it.
 
-    Until `attach`, the model itself is as it was.
+    The model itself is as it was.
 
     Attributes:
         model: the model.
@@ -83,22 +83,14 @@ class LiveModel:
                     found[f"{outer}bias"] = f"{inner}.bias"
         return found
 
+    def names(self) -> set[str]:
+        """Return every name under which a file may hold a tensor of the model."""
+        return {*self.slots(), *self.inner_names()}
+
     def now(self, path: str) -> nn.Module | None:
         """Return the module that will stand under a name."""
         old = self.modules.get(path)
         return None if old is None else self.replaced.get(id(old), old)
-
-    def parents(self, module: nn.Module) -> list[nn.Module]:
-        """Return every module that has it as a child."""
-        return [p for p in self.model.modules() if any(c is module for c in p.children())]
-
-    def attach(self) -> None:
-        """Put the new modules into the place of the old ones, under each name that they have."""
-        for parent in list(self.model.modules()):
-            # children() leaves out a second name of one module.
-            for name, child in list(parent._modules.items()):  # noqa: SLF001
-                if child is not None and id(child) in self.replaced:
-                    setattr(parent, name, self.replaced[id(child)])
 
     def materialised(self) -> None:
         """Take the drop-ins' empty records of dtype and device off the meta device as well."""

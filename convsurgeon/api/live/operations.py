@@ -137,14 +137,14 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
     """
     survey = Survey.of(model)
     plan = _chosen(survey.plan(order.request), survey, order.where)
-    wanted: dict[int, Wanted] = {}
+    asked: dict[int, Wanted] = {}
     operation = order.operation
     for row in plan.layers:
         if row.rewrite:
             module = survey.modules[row.module]
-            wanted[id(module)] = _wanted(module, row.rewrite, operation)
-    norms = Norms.of(survey, order.channels, order.where) if wanted else Norms({})
-    built = build((*wanted.values(), *norms.wanted()), Scene(model))
+            asked[id(module)] = wanted(module, row.rewrite, operation)
+    norms = Norms.of(survey, order.channels, order.where) if asked else Norms({})
+    built = build((*asked.values(), *norms.wanted()), Scene(model))
     rows = tuple(_outcome(row, survey, built) for row in plan.layers)
     together = order.channels.input == "map" and all_or_none(
         rows, norms, built, survey, order.where
@@ -178,7 +178,9 @@ def _left_out(row: LayerPlan, name: str) -> LayerPlan:
     return replace(row, rewrite=None, reason=f"{row.reason}; left out by where{under}")
 
 
-def _wanted(module: nn.Module, rewrite: Rewrite, operation: Operation) -> Wanted:
+def wanted(module: nn.Module, rewrite: Rewrite, operation: Operation) -> Wanted:
+    """Return a layer with what builds its drop-in, and keeps what the layer has beside weights."""
+
     def make(layer: nn.Module) -> nn.Module:
         new = operation.make(layer, rewrite)
         carry(layer, new)

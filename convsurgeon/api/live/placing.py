@@ -8,30 +8,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.live.effects import Effect
 from convsurgeon.api.live.model import LiveModel, Slot
+from convsurgeon.api.live.survey import FLAT_CONVS, DropIn, conv_shape
 from convsurgeon.errors import MismatchError
 from convsurgeon.integrations import Translation, Unit
-from convsurgeon.nn import (
-    FlatConv1d,
-    FlatConv2d,
-    FlatConv3d,
-    GemmConv1d,
-    GemmConv2d,
-    GemmConv3d,
-    PatchLinear,
+from convsurgeon.integrations.recorded import Effect
+from convsurgeon.nn import PatchLinear
+from convsurgeon.rearrangement import (
+    CHANNEL_FIRST,
+    CHANNEL_LAST,
+    Rearrangement,
+    between,
+    flatten_patches,
 )
-from convsurgeon.rearrangement import CHANNEL_FIRST, CHANNEL_LAST, Rearrangement, between
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _SHOWN = 5
-_FLAT = (FlatConv1d, FlatConv2d, FlatConv3d)
-_CONV_SHAPED = (*_FLAT, GemmConv1d, GemmConv2d, GemmConv3d)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -146,37 +144,64 @@ class Placing:
     def _moves(
         self, key: str, name: str, shape: tuple[int, ...], slot: Slot
     ) -> tuple[Rearrangement, ...]:
-        target = tuple(slot.tensor.shape)
-        effect = self.effects.get(key)
+        """Return the way into the place: from what the recipe began with, else from what it is."""
         holder = self.live.now(name.rpartition(".")[0]) if name.endswith("weight") else None
-        if isinstance(holder, PatchLinear) and name in self.inner:
-            conv = (holder.out_channels, holder.in_channels, *holder.kernel_size)
-            into = between(conv, target, holder.layout)
-            if shape == conv:
-                return (into,)
-            if shape == target:
-                back = between(shape, conv, _layout(key, conv, effect))
-                return () if back.inverse() == into else (back, into)
-        elif isinstance(holder, _CONV_SHAPED) and shape == (target[0], prod(target[1:])):
-            flat = effect is None and isinstance(holder, _FLAT)  # what was flattened by torch
-            return (
-                between(shape, target, CHANNEL_FIRST if flat else _layout(key, target, effect)),
-            )
-        if shape != target:
-            message = f"the file has {list(shape)}, the model {list(target)}"
-            raise MismatchError("CS084", message, where=key)
+        target, effect = tuple(slot.tensor.shape), self.effects.get(key)
+        inner = self.inner.get(name, name) != name
+        if effect is not None:
+            into = _into(holder, effect.before, target, inner=inner)
+            if into is not None:
+                return _joined(effect.move.inverse(), into)
+        into = _into(holder, shape, target, inner=inner)
+        if into is not None:
+            return into
+        if isinstance(holder, DropIn) and shape == (target[0], prod(target[1:])):
+            message = "the file does not say in which order the columns of this matrix stand"
+            hint = "load a file that convsurgeon swapped"
+            raise MismatchError("CS084", message, where=key, hint=hint)
+        message = f"the file has {list(shape)}, the model {list(target)}"
+        raise MismatchError("CS084", message, where=key)
+
+
+def _into(
+    holder: nn.Module | None, shape: tuple[int, ...], target: tuple[int, ...], *, inner: bool
+) -> tuple[Rearrangement, ...] | None:
+    """Return what makes a tensor of a file one of a module; None where that is not known.
+
+    Args:
+        holder: the module, if the tensor is a weight.
+        shape: of a tensor that no recipe speaks of any more.
+        target: of the module's tensor.
+        inner: whether the file calls the weight of an inner layer by the name of the outer one.
+    """
+    if isinstance(holder, PatchLinear) and inner:
+        conv = conv_shape(holder)
+        if shape == conv:
+            return (between(conv, target, holder.layout),)
+        return () if shape == target and _alike(conv) else None
+    if shape == target:
         return ()
+    if not isinstance(holder, DropIn) or shape != (target[0], prod(target[1:])):
+        return None
+    # A flat convolution was made of a Linear, whose features torch has flattened.
+    known = isinstance(holder, FLAT_CONVS) or _alike(target)
+    return (between(shape, target, CHANNEL_FIRST),) if known else None
 
 
-def _layout(key: str, conv: tuple[int, ...], effect: Effect | None) -> str:
-    """Return the order of the columns of a linear weight that stands for a conv's."""
-    if effect is not None and effect.conv_shape == conv:
-        return effect.layout
-    either = between(conv, (conv[0], prod(conv[1:])), CHANNEL_LAST)
-    if not either.moves_bytes:
-        return CHANNEL_FIRST
-    message = "the file does not say in which order the columns of this matrix stand"
-    raise MismatchError("CS084", message, where=key, hint="load a file that convsurgeon swapped")
+def _alike(conv: tuple[int, ...]) -> bool:
+    """Tell whether all layouts are the same order."""
+    return not flatten_patches(conv, CHANNEL_LAST).moves_bytes
+
+
+def _joined(back: Rearrangement, into: tuple[Rearrangement, ...]) -> tuple[Rearrangement, ...]:
+    """Leave out what undoes itself: on a device, that would be two copies."""
+    if not into:
+        return (back,)
+    try:
+        whole = reduce(Rearrangement.then, into, back)
+    except ValueError:
+        return (back, *into)
+    return () if whole.source == whole.target and not whole.moves_bytes else (whole,)
 
 
 def _some(names: list[str]) -> str:
