@@ -40,6 +40,7 @@ class Rewrite:
         layout: order in which the Linear's side is flattened.
         arrangement: how the elements move.
         why: the reason that the rule holds, for the report.
+        child: whether the Linear's side is named as the inner layer of a drop-in.
     """
 
     rule: str
@@ -47,6 +48,7 @@ class Rewrite:
     layout: str
     arrangement: Rearrangement
     why: str
+    child: bool = False
 
     @property
     def weight_shape(self) -> tuple[int, ...]:

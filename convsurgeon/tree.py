@@ -50,6 +50,33 @@ def module_of(key: str) -> str:
     return key.rpartition(".")[0]
 
 
+CHILD = "linear"
+"""What a `PatchLinear` calls its inner layer."""
+
+
+def renamed_layer(key: str, *, inwards: bool) -> dict[str, str]:
+    """Return the names of a layer's weight and bias, and those in or out of an inner layer.
+
+    Args:
+        key: `proj.weight`; or `proj.linear.weight`, where it is to get out.
+        inwards: whether the names get the inner layer's name, or lose it.
+
+    Raises:
+        ValueError: where the key is no weight, or has no inner layer's name to lose.
+    """
+    module, dot, last = key.rpartition(".")
+    if last != "weight":
+        raise ValueError(f"{key!r} is no weight of a layer")
+    if inwards:
+        new = f"{module}{dot}{CHILD}."
+    else:
+        outside, dot_before, child = module.rpartition(".")
+        if child != CHILD:
+            raise ValueError(f"{key!r} is not in an inner layer named {CHILD!r}")
+        new = f"{outside}{dot_before}"
+    return {f"{module}{dot}{name}": f"{new}{name}" for name in ("weight", "bias")}
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key by which `blocks.2` stands before `blocks.10`.
 

@@ -62,8 +62,14 @@ def as_json(verdict: Verdict) -> Document:
 def full(original: Path, swapped: Path) -> Document:
     """A real document, with every field that there is."""
     verdict = cs.verify(original, swapped, keep=True)
+    files = (replace(verdict.files[0], renamed=(("a.weight", "a.linear.weight"),)),)
     whole = replace(
-        verdict, models=(MODEL,), asked=ASKED, notes=("a note",), receipt=ReceiptCheck("r", 1)
+        verdict,
+        files=files,
+        models=(MODEL,),
+        asked=ASKED,
+        notes=("a note",),
+        receipt=ReceiptCheck("r", 1),
     )
     return as_json(whole)
 

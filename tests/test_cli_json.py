@@ -17,14 +17,14 @@ LAYER = {
     "verdict", "code", "reason", "rewrite", "hint",
 }  # fmt: skip
 GEOMETRY = {"kernel", "stride", "padding", "dilation", "groups"}
-REWRITE = {"rule", "to", "weight_shape", "layout", "moves_bytes", "why"}
+REWRITE = {"rule", "to", "weight_shape", "layout", "moves_bytes", "why", "child_keys"}
 SWAPPED = {
     *("output", "outcome", "rewritten", "untouched", "seconds", "verdict", "warning"),
     *("linked", "in_place"),
 }
 PROVED = {
     *("original", "swapped", "equivalent", "scope", "layers"),
-    *("other_tensors", "differences", "digests"),
+    *("other_tensors", "differences", "renamed", "digests"),
 }
 PROOF = {"module", "key", "equivalent", "from", "to", "given", "bits", "function", "floats"}
 FAILURE = {"path", "error", "code", "message"}

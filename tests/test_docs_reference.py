@@ -280,7 +280,7 @@ def shards(folder: Path) -> Iterator[Path]:
 def test_verify_documents_are_as_the_table_says(swapped: Path) -> None:
     old, new = str(SAMPLES / "jit_digits"), str(swapped / "jit")
     vit, receipt = str(SAMPLES / "vit_digits"), swapped / "receipt.json"
-    cs.swap(vit, swapped / "vit")
+    cs.swap(vit, swapped / "vit", child_keys=True)
     whole = run("verify", old, new)
     receipt.write_text(json.dumps(whole), "utf-8")
     model = ("--model", f"{vit}/model.py:build", "--input", "1x1x8x8")

@@ -51,6 +51,7 @@ GOLDEN = {
                 "layout": "c p1 p2",
                 "moves_bytes": False,
                 "why": "stride equals kernel",
+                "child_keys": False,
             },
             "hint": "",
         }

@@ -25,6 +25,8 @@ class Choices(TypedDict, total=False):
         to: `"linear"` (default) or `"conv"`.
         layers: glob patterns of the modules to rewrite; default all.
         exclude: glob patterns of the modules to leave alone.
+        child_keys: whether the Linear's side is named as the inner layer of a drop-in,
+            `proj.linear.weight`; `to="conv"` takes such a name away.
         only: `"patchify"` (kernel above 1) or `"pointwise"` (kernel 1); default both.
         layout: `"c p1 p2"` (default) or `"p1 p2 c"`.
         geometry: statements like `"proj=k16,s16,p0,d1,g1"`.
@@ -46,6 +48,7 @@ class Choices(TypedDict, total=False):
     layers: Sequence[str]
     exclude: Sequence[str]
     only: str | None
+    child_keys: bool
     layout: str
     geometry: Sequence[str]
     input_shape: Sequence[str]
@@ -128,6 +131,7 @@ class Request:
             layers=layers,
             exclude=tuple(choices.get("exclude", ())),
             only=choices.get("only"),
+            child_keys=choices.get("child_keys", False),
             require=_level(choices.get("require_evidence", "fingerprint")),
         )
         user = UserSpeaker.parse(choices.get("geometry", ()), inputs, method, layers)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 from convsurgeon.api.choices import Request
 from convsurgeon.errors import ConvsurgeonError
 from convsurgeon.evidence import Level, Speaker
-from convsurgeon.plan import Contents, Failure, FilePlan, Shard, Wish, make_plan, recipe_of
+from convsurgeon.plan import (
+    Contents,
+    Failure,
+    FilePlan,
+    Shard,
+    Wish,
+    chains,
+    first_names,
+    make_plan,
+    recipe_of,
+)
 from convsurgeon.sources.catalogue.fingerprint import FingerprintSpeaker
 from convsurgeon.sources.catalogue.outline import Tensor
 from convsurgeon.store import Checkpoint, read_checkpoint
@@ -56,7 +66,8 @@ class Planner:
         return self._plan(checkpoint, replace(self.request.wish, to=to))
 
     def _plan(self, checkpoint: Checkpoint, wish: Wish) -> FilePlan:
-        names = [name for source in checkpoint.sources for name in source.header.by_name]
+        # Evidence is about the original: it is asked under the names that stood there.
+        names = [tensor.key for tensor in _tensors(checkpoint)]
         others, notes, silent = self._others(checkpoint.path, names)
         others.append(FingerprintSpeaker(lambda: _tensors(checkpoint)))
         speakers = self.request.user.beside(others)
@@ -104,14 +115,15 @@ class Planner:
 
 
 def _tensors(checkpoint: Checkpoint) -> Iterator[Tensor]:
-    """Return every tensor in the shape that it had before any swap."""
+    """Return every tensor with the name and the shape that it had before any swap."""
     for source in checkpoint.sources:
         recipe = recipe_of(source.header)
-        before: dict[str, tuple[int, ...]] = {}
-        for step in recipe.steps if recipe else ():
-            before.setdefault(step.key, step.source_shape)
+        steps = recipe.steps if recipe else ()
+        shapes = {now: chain[0].source_shape for now, chain in chains(steps).items()}
+        names = first_names(steps)
         for tensor in source.header.tensors:
-            yield Tensor(tensor.name, tensor.dtype, before.get(tensor.name, tensor.shape))
+            shape = shapes.get(tensor.name, tensor.shape)
+            yield Tensor(names.get(tensor.name, tensor.name), tensor.dtype, shape)
 
 
 def _built(spec: str) -> ModelSpeaker:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
 from convsurgeon.api.claiming import claimed
 from convsurgeon.api.in_place import restore_in_place
+from convsurgeon.api.indexes import check_names_stay, old_names, rename_in_index
 from convsurgeon.api.paths import MadeFolders, check_inside, check_no_output, side_files
 from convsurgeon.api.work import copy_compared
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
@@ -17,6 +19,7 @@ from convsurgeon.proof import compare
 from convsurgeon.results import RestoredFile, RestoreReport
 from convsurgeon.rewrite import Output, undone
 from convsurgeon.store import (
+    INDEX_SUFFIX,
     FileDraft,
     FolderDraft,
     ReadOptions,
@@ -25,6 +28,7 @@ from convsurgeon.store import (
     checkpoint_paths,
     read_checkpoint,
     read_safetensors,
+    read_shards,
     sidecar_of,
 )
 
@@ -99,6 +103,7 @@ def _folder(
     target = _folder_target(folder) if out is None else Path(out)
     if target.absolute().is_relative_to(folder.absolute()):
         raise OutputError("CS072", "the output lies in the folder that is restored", where=target)
+    indexes = dict(_renamed_indexes(folder, [file for file, _ in found.values()]))
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
     done_with = {sidecar_of(path) for path, (_, recipe) in found.items() if recipe}
     with MadeFolders(target), FolderDraft(target, force=force) as draft:
@@ -107,6 +112,9 @@ def _folder(
             if path in done_with:  # what it recorded is undone
                 continue
             file, recipe = found.get(path, (None, None))
+            if path in indexes:
+                rename_in_index(draft, path, str(name), indexes[path])
+                continue
             if file is None or recipe is None:
                 check_inside(path, folder)
                 copy_compared(draft, path, str(name))
@@ -120,10 +128,24 @@ def _folder(
     return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
 
 
+def _renamed_indexes(
+    folder: Path, files: Sequence[SafetensorsFile]
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield the indexes whose shards have tensors that a recipe has renamed."""
+    if not old_names(file.header for file in files):
+        return
+    for path in side_files(folder, recursive=True):
+        if path.name.endswith(INDEX_SUFFIX):
+            shards = read_shards(path, FORMAT_MAX_HEADER)
+            if names := old_names(shard.header for shard in shards):
+                yield path, names
+
+
 def _in_place(path: Path, limit: int) -> RestoreReport:
     rows: list[RestoredFile] = []
     for inner in checkpoint_paths(path):
         checkpoint = read_checkpoint(inner, ReadOptions(limit=limit))
+        check_names_stay(checkpoint, old_names(s.header for s in checkpoint.sources))
         files = [s for s in checkpoint.sources if isinstance(s, SafetensorsFile)]
         work = [(file, recipe) for file in files if (recipe := _recipe(file))]
         warning = restore_in_place([(f, _undone(f, r)) for f, r in work], _prove) if work else ""

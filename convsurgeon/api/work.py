@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from convsurgeon.api.indexes import new_names, rename_in_index
 from convsurgeon.api.paths import check_inside, side_files
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
@@ -130,9 +131,13 @@ class Worker:
         # The recipe of a sidecar stands in the new file's header.
         done = {p for source in rewritten for p in (source.path, sidecar_of(source.path))}
         linkable = self._linkable(work)
+        names = {index.path: new_names(plan) for index, plan in work if index.sharded}
         for file in self._copied(path, work, recursive=recursive):
             name = str(file.relative_to(root))
             if file in done:
+                continue
+            if named := names.get(file):
+                rename_in_index(draft, file, name, named)
                 continue
             check_inside(file, root)
             if file in linkable:

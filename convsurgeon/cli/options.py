@@ -75,6 +75,14 @@ Only = Annotated[
     str | None,
     typer.Option("--only", help="patchify or pointwise.", rich_help_panel=_LAYERS, metavar="KIND"),
 ]
+ChildKeys = Annotated[
+    bool,
+    typer.Option(
+        "--child-keys",
+        help="Name the Linear's side PROJ.linear.weight, as a drop-in does.",
+        rich_help_panel=_LAYERS,
+    ),
+]
 Layout = Annotated[
     str,
     typer.Option(

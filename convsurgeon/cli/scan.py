@@ -33,6 +33,7 @@ def scan(
     layer: o.Layers = None,
     exclude: o.Exclude = None,
     only: o.Only = None,
+    child_keys: o.ChildKeys = False,
     layout: o.Layout = CHANNEL_FIRST,
     method: o.Method = "kernel",
     geometry: o.GeometryRule = None,

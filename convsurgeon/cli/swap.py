@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,6 +51,7 @@ def swap(
     layer: o.Layers = None,
     exclude: o.Exclude = None,
     only: o.Only = None,
+    child_keys: o.ChildKeys = False,
     layout: o.Layout = CHANNEL_FIRST,
     method: o.Method = "kernel",
     geometry: o.GeometryRule = None,
@@ -72,15 +75,18 @@ def swap(
     strict: o.Strict = False,
 ) -> None:
     """Rewrite the eligible layers, verify, then publish the new file."""
-
-    def work() -> SwapReport:
-        from convsurgeon.api.swapping import swap as api_swap
-
-        call = partial(api_swap, paths, out, verify=verify, force=force, dry_run=dry_run)
-        with progress(quiet=quiet) as bar:
-            return call(link=link, in_place=in_place, progress=bar, **o.choices(ctx))
-
+    own = {"verify": verify, "force": force, "dry_run": dry_run, "link": link, "in_place": in_place}
+    work = partial(_swap, ctx, paths, out, own, quiet=quiet)
     run(Show("convsurgeon.swap/1", as_json, quiet, report), work, partial(_code, strict=strict))
+
+
+def _swap(
+    ctx: typer.Context, paths: list[str], out: Path | None, own: Mapping[str, Any], *, quiet: bool
+) -> SwapReport:
+    from convsurgeon.api.swapping import swap as api_swap
+
+    with progress(quiet=quiet) as bar:
+        return api_swap(paths, out, progress=bar, **own, **o.choices(ctx))
 
 
 def _code(report: SwapReport, *, strict: bool) -> int:

@@ -9,7 +9,9 @@ from convsurgeon.errors import ContradictionError, RecipeError
 from convsurgeon.evidence import Level, Speaker, Statement, hearing, in_words, weigh
 from convsurgeon.geometry import LINEAR, Refusal, conv_form
 from convsurgeon.header import Header, TensorInfo
-from convsurgeon.plan.recipe import Step, recipe_of
+from convsurgeon.plan.naming import named
+from convsurgeon.plan.recipe import recipe_of
+from convsurgeon.plan.step import Step, chains
 from convsurgeon.plan.undecided import undecided
 from convsurgeon.plan.value import FilePlan, LayerPlan, Verdict
 from convsurgeon.plan.wish import Wish
@@ -60,6 +62,10 @@ class _Candidate:
         return module_of(self.tensor.name)
 
     @property
+    def original_name(self) -> str:
+        return self.history[0].key if self.history else self.tensor.name
+
+    @property
     def original_shape(self) -> tuple[int, ...]:
         return self.history[0].source_shape if self.history else self.tensor.shape
 
@@ -104,11 +110,9 @@ def _candidates(contents: Contents, wish: Wish) -> Iterator[_Candidate]:
     around = Surroundings(shapes, formats)
     for shard in contents.shards:
         recipe = recipe_of(shard.header)
-        steps: dict[str, list[Step]] = {}
-        for step in recipe.steps if recipe else ():
-            steps.setdefault(step.key, []).append(step)
+        steps = chains(recipe.steps if recipe else ())
         for tensor in shard.header.tensors:
-            history = tuple(steps.get(tensor.name, ()))
+            history = steps.get(tensor.name, ())
             if history and history[-1].target_shape != tensor.shape:
                 text = f"its recipe made it {list(history[-1].target_shape)}, it is"
                 raise RecipeError("CS082", f"{text} {list(tensor.shape)}", where=tensor.name)
@@ -128,7 +132,9 @@ def _judge(
     candidate: _Candidate, speakers: Sequence[Speaker], wish: Wish
 ) -> tuple[LayerPlan, tuple[str, ...]]:
     tensor, shard = candidate.tensor, candidate.shard
-    answers = (speaker.about(tensor.name, candidate.original_shape) for speaker in speakers)
+    answers = (
+        speaker.about(candidate.original_name, candidate.original_shape) for speaker in speakers
+    )
     said = [answer for answer in answers if answer]
     said += [step.statement() for step in candidate.history[:1]]
     weighed = weigh(candidate.module, said)
@@ -209,17 +215,25 @@ def _with_verdict(
         evidence = in_words(level, statement.source) if inferred else f"evidence is {level}"
         text = f"{evidence}, --require-evidence asks {wish.require.label}"
         return _refused(plan, Refusal("CS017", text))
-    left_out = wish.left_out(plan.module, statement.geometry.window)
-    reason = f"{verdict.why}; {left_out}" if left_out else verdict.why
-    rewrite = None if left_out else verdict
-    return replace(plan, verdict=Verdict.ELIGIBLE, reason=reason, rewrite=rewrite)
+    return _eligible(plan, candidate, verdict, wish)
+
+
+def _eligible(plan: LayerPlan, candidate: _Candidate, rewrite: Rewrite, wish: Wish) -> LayerPlan:
+    plan = replace(plan, verdict=Verdict.ELIGIBLE, reason=rewrite.why)
+    left_out = plan.geometry and wish.left_out(plan.module, plan.geometry.window)
+    if left_out:
+        return replace(plan, reason=f"{rewrite.why}; {left_out}")
+    names = candidate.around.shapes, candidate.shard.header.by_name
+    found = named(rewrite, plan.key, candidate.history, wish, names)
+    return _refused(plan, found) if isinstance(found, Refusal) else replace(plan, rewrite=found)
 
 
 def _already(
     plan: LayerPlan, candidate: _Candidate, statement: Statement | None, wish: Wish
 ) -> str | None:
     if candidate.history and (plan.form == LINEAR) == (wish.to == "linear"):
-        return f"already {plan.form}, by its recipe"
+        other = wish.child_keys and wish.to == LINEAR and not candidate.history[-1].child
+        return f"already {plan.form}, by its recipe" + (", under the old name" if other else "")
     if wish.to == "conv" and plan.form != LINEAR and statement:
         return f"already {plan.form}"
     return None

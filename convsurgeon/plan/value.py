@@ -121,13 +121,15 @@ def rewrite_to_json(rewrite: Rewrite) -> dict[str, Any]:
         "layout": rewrite.layout,
         "moves_bytes": rewrite.arrangement.moves_bytes,
         "why": rewrite.why,
+        "child_keys": rewrite.child,
     }
 
 
 def rewrite_from_json(data: Mapping[str, Any], source: tuple[int, ...]) -> Rewrite:
     """Read what `rewrite_to_json` wrote about a weight of shape `source`."""
     arrangement = between(source, tuple(data["weight_shape"]), data["layout"])
-    return Rewrite(data["rule"], data["to"], data["layout"], arrangement, data["why"])
+    child = data.get("child_keys", False)
+    return Rewrite(data["rule"], data["to"], data["layout"], arrangement, data["why"], child)
 
 
 @dataclass(frozen=True, slots=True)

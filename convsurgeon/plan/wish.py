@@ -24,6 +24,7 @@ class Wish:
         exclude: glob patterns of modules to leave alone.
         only: `patchify` (kernel above 1) or `pointwise` (kernel 1); None means both.
         require: the weakest evidence to act on.
+        child_keys: whether the Linear's side is named as the inner layer of a drop-in.
         explain: names or glob patterns of the layers of which a plan holds all that was weighed.
 
     Raises:
@@ -36,6 +37,7 @@ class Wish:
     exclude: tuple[str, ...] = ()
     only: str | None = None
     require: Level = Level.FINGERPRINT
+    child_keys: bool = False
     explain: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

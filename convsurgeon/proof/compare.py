@@ -41,13 +41,13 @@ class _Both:
 
     before: Opened
     after: Opened
-    renamed: Mapping[str, str]
+    names: Mapping[str, str]
     function: bool
     exhaustive: bool
 
     def tensors(self, name: str) -> tuple[TensorInfo | None, TensorInfo | None]:
         """Return a tensor of the original, and the same in the other file."""
-        other = self.renamed.get(name, name)
+        other = self.names.get(name, name)
         return self.before.tensors.get(name), self.after.tensors.get(other)
 
 
@@ -77,21 +77,30 @@ def compare(
     """
     rewritten = _alternatives(original.header, swapped.header, assumed)
     keys = {possible[0].key for possible in rewritten}
+    declared = _declared(rewritten, original.header)
     with original.reader() as reader, swapped.reader() as other:
-        before, after = Opened(original.header, reader), Opened(swapped.header, other)
+        before = Opened(original.header, reader)
+        after = Opened(swapped.header, other, declared)
         found = find_renamed(before, after, {*keys, *assumed.renamed.values()})
         renamed = {**found, **assumed.renamed}
         differences = untouched_differences(before, after, keys, renamed, progress)
         both = _Both(before, after, renamed, function, exhaustive)
         layers = tuple(_layer(possible, both) for possible in rewritten)
-    others = len(original.header.by_name.keys() & swapped.header.by_name.keys() - keys)
-    return FileVerdict(original.path.name, swapped.path.name, layers, others, differences)
+        others = len(before.tensors.keys() & after.tensors.keys() - keys)
+    names = tuple(declared.items())
+    return FileVerdict(original.path.name, swapped.path.name, layers, others, differences, names)
+
+
+def _declared(rewritten: list[tuple[Pair, ...]], original: Header) -> dict[str, str]:
+    """Return the new name of every tensor of the original that a recipe says it has renamed."""
+    names = {old: new for (pair, *_) in rewritten for old, new in pair.renamed.items()}
+    return {old: new for old, new in names.items() if old in original.by_name}
 
 
 def _alternatives(original: Header, swapped: Header, assumed: Assumed) -> list[tuple[Pair, ...]]:
     recipe = recipe_of(swapped)
     if recipe is None:
-        return [tuple(Pair(k, (step,)) for step in steps) for k, steps in assumed.steps.items()]
+        return [tuple(Pair(k, (step,), k) for step in steps) for k, steps in assumed.steps.items()]
     return [(pair,) for pair in pairs(_new_steps(original, recipe))]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import RecipeError
-from convsurgeon.geometry import Geometry
+from convsurgeon.geometry import LINEAR, Geometry
 from convsurgeon.header import TensorInfo
 from convsurgeon.plan import Step
 
@@ -29,10 +29,24 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two forms of one layer, and the steps that lead from one to the other."""
+    """The two forms of one layer.
+
+    Attributes:
+        key: name of the weight before.
+        steps: what leads from one to the other.
+        name: of the weight after; the recipe declares it where it is another.
+    """
 
     key: str
     steps: tuple[Step, ...]
+    name: str
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names of weight and bias before and after; empty where they stay."""
+        if self.name == self.key:
+            return {}
+        return {self.key: self.name, _bias(self.key): _bias(self.name)}
 
     @property
     def before(self) -> Side:
@@ -65,10 +79,11 @@ def pairs(steps: tuple[Step, ...]) -> tuple[Pair, ...]:
         RecipeError: CS082 where the steps of one weight do not follow from each other, or a step
             is about a convolution whose windows are no patches.
     """
-    by_key: dict[str, list[Step]] = {}
+    by_name: dict[str, list[Step]] = {}  # by the name after the last step so far
     for step in steps:
-        by_key.setdefault(step.key, []).append(step)
-    for key, chain in by_key.items():
+        by_name[_name_after(step)] = [*by_name.pop(step.key, []), step]
+    for chain in by_name.values():
+        key = chain[0].key
         if not all(_plain(step.geometry.effective()) for step in chain):
             message = (
                 f"the recipe's {key} has padding, dilation or groups: no two forms of one layer"
@@ -77,7 +92,29 @@ def pairs(steps: tuple[Step, ...]) -> tuple[Pair, ...]:
         for step, following in pairwise(chain):
             if step.target_shape != following.source_shape:
                 raise RecipeError("CS082", f"the recipe's steps for {key} do not follow")
-    return tuple(Pair(key, tuple(chain)) for key, chain in by_key.items())
+    return tuple(Pair(chain[0].key, tuple(chain), name) for name, chain in by_name.items())
+
+
+def _name_after(step: Step) -> str:
+    """Return what a weight is called after a step, by rules of this package's own.
+
+    `proj.weight` is `proj.linear.weight` as an inner layer's, and the reverse.
+
+    Raises:
+        RecipeError: CS082 for a name that no such step can have made.
+    """
+    *path, last = step.key.split(".")
+    if not step.child:
+        return step.key
+    if last == "weight" and step.target_form == LINEAR:
+        return ".".join((*path, "linear", last))
+    if last == "weight" and path[-1:] == ["linear"]:
+        return ".".join((*path[:-1], last))
+    raise RecipeError("CS082", f"the recipe renames {step.key}, which is no weight of a layer")
+
+
+def _bias(weight: str) -> str:
+    return f"{weight[: -len('weight')]}bias"
 
 
 def _plain(geometry: Geometry) -> bool:

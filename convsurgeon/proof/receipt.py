@@ -45,6 +45,7 @@ _ROWS: tuple[tuple[Kind, str, str], ...] = (
     (_C, "asked.", "original swapped model input_file"),
     (_C, "files[].", "original swapped"),
     (_F, "files[].", "equivalent scope other_tensors differences"),
+    (_F, "files[].renamed[].", "before after"),
     (_C, "files[].digests[].", "name"),
     (_F, "files[].digests[].", "bytes sha256"),
     (_F, _LAYER, "module key equivalent"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from math import prod
 
 from convsurgeon.dtypes import itemsize
@@ -12,6 +13,7 @@ from convsurgeon.proof.bits import row_blocks
 from convsurgeon.proof.figures import Bits
 from convsurgeon.proof.order import backward
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs
+from convsurgeon.proof.untouched import wrong_names
 from convsurgeon.proof.verdict import FileVerdict, LayerVerdict
 from convsurgeon.store import Source
 
@@ -29,13 +31,21 @@ def check_recorded(swapped: Source) -> FileVerdict:
         hint = "name the original too: convsurgeon verify ORIGINAL SWAPPED"
         message = "the file has no recipe"
         raise RecipeError("CS081", message, where=swapped.path, hint=hint)
-    layers = tuple(_layer(swapped, pair) for pair in pairs(recipe.steps))
-    return FileVerdict("", swapped.path.name, layers, others=0)
+    found = pairs(recipe.steps)
+    layers = tuple(_layer(swapped, pair) for pair in found)
+    return FileVerdict("", swapped.path.name, layers, 0, tuple(_left_behind(swapped, found)))
+
+
+def _left_behind(swapped: Source, found: tuple[Pair, ...]) -> Iterator[str]:
+    """Yield the tensors that still have a name which the recipe has taken from them."""
+    names = {old: new for pair in found for old, new in pair.renamed.items()}
+    there = {old: new for old, new in names.items() if old in swapped.header.by_name}
+    return wrong_names(swapped.header, there)
 
 
 def _layer(swapped: Source, pair: Pair) -> LayerVerdict:
     first, last = pair.steps[0], pair.steps[-1]
-    tensor = swapped.header.by_name.get(pair.key)
+    tensor = swapped.header.by_name.get(pair.name)
     return LayerVerdict(
         module=first.module,
         key=pair.key,
@@ -48,7 +58,7 @@ def _layer(swapped: Source, pair: Pair) -> LayerVerdict:
 
 def _bits(swapped: Source, pair: Pair) -> Bits:
     elements = prod(pair.before.shape)
-    tensor = swapped.header.by_name.get(pair.key)
+    tensor = swapped.header.by_name.get(pair.name)
     if tensor is None:
         return Bits(equal=False, elements=elements, note="the tensor is missing")
     if tensor.shape != pair.after.shape:

@@ -6,7 +6,8 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from convsurgeon.header import Header, TensorInfo, lay_out
 from convsurgeon.plan import METADATA_KEY, Original, recipe_of
@@ -18,17 +19,35 @@ _TRIED = 4
 """Tensors whose bytes are looked at for one that is missing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Opened:
-    """A file of which tensors are read."""
+    """A file of which tensors are read.
+
+    Attributes:
+        header: of the file.
+        reader: of its data.
+        declared: names of the original -> what its recipe has renamed them to.
+    """
 
     header: Header
     reader: Reader
+    declared: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
-        """The tensors by name."""
-        return self.header.by_name
+        """The tensors by the names of the original; see `wrong_names` for where they are not so."""
+        here = self.header.by_name
+        old = {new: name for name, new in self.declared.items() if name not in here}
+        return {old.get(name, name): tensor for name, tensor in here.items()}
+
+
+def wrong_names(header: Header, declared: Mapping[str, str]) -> Iterator[str]:
+    """Yield in which names a file is not what its recipe declares."""
+    for old, new in declared.items():
+        if new not in header.by_name:
+            yield f"tensor {safe(old)} is not named {safe(new)}, as the recipe says"
+        if old in header.by_name:
+            yield f"tensor {safe(old)} is there, which the recipe says was named {safe(new)}"
 
 
 def untouched_differences(
@@ -49,6 +68,7 @@ def untouched_differences(
     """
     old, new = before.tensors, after.tensors
     found = [
+        *wrong_names(after.header, after.declared),
         *_names(old, new, renamed),
         *_metadata(before.header, after.header),
         *_headers(old, new, keys),

@@ -82,6 +82,8 @@ class FileVerdict:
         layers: every rewritten weight.
         others: how many other tensors were compared byte for byte.
         differences: what else is not equal: tensors, metadata.
+        renamed: name in the original and in the swapped file of each tensor that the recipe says
+            was renamed; where one is not, that is a difference.
         digests: of the files, the original first; None where nobody asked for them.
     """
 
@@ -90,6 +92,7 @@ class FileVerdict:
     layers: tuple[LayerVerdict, ...]
     others: int
     differences: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
     digests: tuple[Digest, ...] | None = None
 
     @property
@@ -123,6 +126,7 @@ class FileVerdict:
             "layers": [layer.to_json() for layer in self.layers],
             "other_tensors": self.others,
             "differences": list(self.differences),
+            "renamed": [{"before": old, "after": new} for old, new in self.renamed],
             "digests": self.digests and [asdict(one) for one in self.digests],
         }
 

@@ -57,6 +57,9 @@ def _file(console: Console, file: FileVerdict) -> None:
         tree.add(label).add(Facts(_rows(layers)))
     for difference in file.differences:
         tree.add(Text(f"✗ {safe(difference)}", "red", overflow="fold"))
+    if file.renamed and file.equivalent:
+        names = f"{words.plural(len(file.renamed), 'tensor')} renamed, as the recipe says"
+        tree.add(Text(names, "dim", overflow="fold"))
     if file.others:
         same = "compared byte for byte"
         tree.add(Text(f"{words.plural(file.others, 'other tensor')} {same}", "dim"))

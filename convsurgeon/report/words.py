@@ -11,7 +11,7 @@ from convsurgeon.evidence import in_words
 from convsurgeon.geometry import LINEAR, Geometry, times
 from convsurgeon.plan import LayerPlan
 from convsurgeon.rules import Rewrite
-from convsurgeon.tree import natural
+from convsurgeon.tree import CHILD, natural
 from convsurgeon.untrusted import safe
 
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ def after(layer: LayerPlan, rewrite: Rewrite) -> str:
 
 
 def movement(rewrite: Rewrite) -> str:
-    """Say whether bytes move."""
-    if rewrite.arrangement.moves_bytes:
-        return f"elements permuted to {rewrite.layout}"
-    return "reshape, no byte moved"
+    """Say whether bytes move, and names change."""
+    moved = rewrite.arrangement.moves_bytes
+    text = f"elements permuted to {rewrite.layout}" if moved else "reshape, no byte moved"
+    if rewrite.child:
+        text += f", named {CHILD}.weight" if rewrite.to == LINEAR else ", named weight"
+    return text
 
 
 def evidence(level: str, source: str) -> str:

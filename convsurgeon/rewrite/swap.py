@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 
 from convsurgeon.errors import RecipeError
+from convsurgeon.geometry import LINEAR
 from convsurgeon.header import Header, TensorInfo, lay_out, padded_length
 from convsurgeon.header.layout import text_length
 from convsurgeon.plan import (
@@ -20,6 +21,7 @@ from convsurgeon.plan import (
 )
 from convsurgeon.rewrite.output import Output
 from convsurgeon.store import CHUNK, PICKLE_SUFFIXES, Reader, Source
+from convsurgeon.tree import renamed_layer
 from convsurgeon.untrusted import is_file_name
 
 
@@ -46,10 +48,15 @@ def swapped(source: Source, reader: Reader, layers: Sequence[LayerPlan], tool: s
 
 
 def reshaped(header: Header, layers: Sequence[LayerPlan]) -> tuple[TensorInfo, ...]:
-    """Return the tensors of a header with the shapes that the layers get."""
-    rewrites = {layer.key: layer.rewrite for layer in layers if layer.rewrite}
+    """Return the tensors of a header with the shapes and the names that the layers get."""
+    rewrites = [(layer.key, layer.rewrite) for layer in layers if layer.rewrite]
+    shapes = {key: rewrite.weight_shape for key, rewrite in rewrites}
+    names: dict[str, str] = {}
+    for key, rewrite in rewrites:
+        if rewrite.child:
+            names |= renamed_layer(key, inwards=rewrite.to == LINEAR)
     return tuple(
-        t._replace(shape=rewrites[t.name].weight_shape) if t.name in rewrites else t
+        t._replace(name=names.get(t.name, t.name), shape=shapes.get(t.name, t.shape))
         for t in header.tensors
     )
 
@@ -77,6 +84,7 @@ def _step(source: Source, reader: Reader, layer: LayerPlan) -> Step:
         geometry=layer.geometry,
         evidence=layer.evidence,
         sha256=_digest(reader, source.header.by_name[layer.key]),
+        child=layer.rewrite.child,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Mapping
 
 from convsurgeon.dtypes import PLAIN_FLOATS
 from convsurgeon.errors import HeaderError, RecipeError, UnreadableError
@@ -27,19 +28,36 @@ def undone(header: Header, recipe: Recipe) -> Output:
             header does not give the recorded digest.
     """
     moves: dict[str, tuple[Rearrangement, ...]] = {}
-    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    stored = {tensor.name: tensor.name for tensor in header.tensors}  # by the name at that step
     for step in reversed(recipe.steps):
-        if shapes.get(step.key) != step.target_shape:
-            stored = shapes.get(step.key)
-            message = f"{step.key} is {stored}, the recipe made it {step.target_shape}"
+        name = stored.get(step.target_key)
+        shape = None if name is None else tensors[name].shape
+        if name is None or shape != step.target_shape:
+            message = f"{step.target_key} is {shape}, the recipe made it {step.target_shape}"
             raise RecipeError("CS082", message)
-        moves[step.key] = _then(moves.get(step.key, ()), step.arrangement.inverse())
-        shapes[step.key] = step.source_shape
-    for tensor in header.tensors:
-        if tensor.name in moves and tensor.dtype not in PLAIN_FLOATS:
-            raise RecipeError("CS082", f"no step can have moved {tensor.name}: {tensor.dtype}")
-    tensors = tuple(t._replace(shape=shapes[t.name]) for t in header.tensors)
-    return Output(_prefix(header, tensors, recipe), header, moves)
+        if tensors[name].dtype not in PLAIN_FLOATS:
+            raise RecipeError("CS082", f"no step can have moved {name}: {tensors[name].dtype}")
+        moves[name] = _then(moves.get(name, ()), step.arrangement.inverse())
+        tensors[name] = tensors[name]._replace(shape=step.source_shape)
+        _rename(stored, step.names)
+    before = {name: first for first, name in stored.items()}
+    first = tuple(tensor._replace(name=before[name]) for name, tensor in tensors.items())
+    return Output(_prefix(header, first, recipe), header, moves)
+
+
+def _rename(stored: dict[str, str], names: Mapping[str, str]) -> None:
+    """Take back the names that a step gave.
+
+    Raises:
+        RecipeError: CS082 where another tensor has the old name.
+    """
+    for old, new in names.items():
+        if new not in stored:
+            continue  # a layer without a bias
+        if old in stored:
+            raise RecipeError("CS082", f"{old} was named {new}, but stands there as well")
+        stored[old] = stored.pop(new)
 
 
 def _then(moves: tuple[Rearrangement, ...], back: Rearrangement) -> tuple[Rearrangement, ...]:

@@ -156,6 +156,10 @@ def _statements(value: object) -> tuple[str, ...] | None:
     return tuple(f"{pattern}={text}" for pattern, text in value.items())
 
 
+def _truth(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
 def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -172,6 +176,7 @@ _KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "layer": _MANY,
     "exclude": _MANY,
     "layout": _ONE,
+    "child-keys": ("true or false", _truth),
     "max-header-bytes": ("a whole number", _number),
 }
 

@@ -21,6 +21,7 @@ from convsurgeon.store.pickles import read_pickle
 from convsurgeon.store.publish import FileDraft, FolderDraft
 from convsurgeon.store.recovery import recover
 from convsurgeon.store.reheaded import Reheaded
+from convsurgeon.store.renaming import renamed_index
 from convsurgeon.store.sidecar import Sidecar, sidecar_bytes, sidecar_of, with_sidecar
 from convsurgeon.store.source import (
     Reader,
@@ -65,6 +66,7 @@ __all__ = [
     "read_safetensors",
     "read_shards",
     "recover",
+    "renamed_index",
     "same_bytes",
     "sidecar_bytes",
     "sidecar_of",

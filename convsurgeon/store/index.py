@@ -33,7 +33,7 @@ def read_shards(index: Path, limit: int = DEFAULT_MAX_HEADER) -> tuple[Safetenso
         UnreadableError, HeaderError: for the shards themselves.
     """
     try:
-        weight_map = weight_map_of(_content(index, limit))
+        weight_map = weight_map_of(index_content(index, limit))
         names = sorted(set(weight_map.values()))
         shards = [read_safetensors(_plain_file(index, name), limit) for name in names]
         check_agreement(weight_map, {shard.path.name: shard.header for shard in shards})
@@ -90,7 +90,13 @@ def check_agreement(weight_map: Mapping[str, str], shards: Mapping[str, Header])
     raise _disagree(f"tensor {quoted(key)} stands in {stands}, the index says {says}")
 
 
-def _content(index: Path, limit: int) -> bytes:
+def index_content(index: Path, limit: int) -> bytes:
+    """Return the bytes of an index.
+
+    Raises:
+        ShardError: CS045 where there are more than `limit`.
+        UnreadableError: where it cannot be opened.
+    """
     with opened(index) as fd, open(fd, "rb", closefd=False) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
