@@ -73,7 +73,7 @@ def test_no_mutant_is_missed_in_small_pieces(
 ) -> None:
     """As in files that are larger than what is read at once: a few rows, a few bytes."""
     monkeypatch.setattr(bits, "_BLOCK", 40)
-    monkeypatch.setattr(untouched, "CHUNK", 5)
+    monkeypatch.setattr(untouched, "COMPARED", 5)
     check(list(judged(tmp_path, [number], SEED)))
 
 

@@ -124,11 +124,15 @@ CHECKS: tuple[Callable[[Files], bool], ...] = (
 
 # What is broken, how, and a check that has to notice.
 SABOTAGE: dict[str, tuple[object, str, object, Callable[[Files], bool]]] = {
-    "columns in stored order": (order, "conv_columns", lambda c, w, _: list(range(c * w)), swap_is_equivalent),
-    "columns of the other layout": (
-        order, "conv_columns", lambda c, w, _: [p * c + i for i in range(c) for p in range(w)], digests_fit,
+    "columns in stored order": (
+        order, "runs", lambda c, w, _: [(slice(0, c * w), slice(0, c * w))], swap_is_equivalent,
     ),
-    "columns reversed": (order, "conv_columns", lambda c, w, _: list(range(c * w))[::-1], swap_is_equivalent),
+    "columns of the other layout": (
+        order, "runs", lambda c, w, _: [(slice(i, c * w, c), slice(i * w, i * w + w)) for i in range(c)], digests_fit,
+    ),
+    "columns reversed": (
+        order, "runs", lambda c, w, _: [(slice(i, i + 1), slice(c * w - 1 - i, c * w - i)) for i in range(c * w)], swap_is_equivalent,
+    ),
     "no bound": (function, "factor", lambda _: float("inf"), swap_has_its_function),
     "huge bound": (function, "factor", lambda _: 1e9, mutant_exceeds_its_bound),
     "bound of zero": (function, "factor", lambda _: 0.0, swap_has_its_function),
@@ -178,7 +182,7 @@ def test_a_broken_verifier_is_noticed(
 
 def test_an_unknown_layout_is_no_layout() -> None:
     with pytest.raises(ValueError, match="unknown layout"):
-        order.conv_columns(2, 2, "p1 c p2")
+        list(order.runs(2, 2, "p1 c p2"))
 
 
 def test_steps_that_do_not_follow_are_refused(files: Files) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from math import prod
 
 import numpy as np
@@ -79,22 +80,38 @@ def test_random_shapes(move: Rearrangement, itemsize: int, seed: int) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 700, 701])
 @pytest.mark.parametrize("block", [1, 1000, 4 << 20])
 def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch, rows: int, block: int) -> None:
-    monkeypatch.setattr("convsurgeon.rewrite.permute._BLOCK", block)
+    monkeypatch.setattr("convsurgeon.rewrite.permute.BLOCK", block)
     move = flatten_patches((rows, 3, 2, 2), CHANNEL_LAST)
     data = counting(rows * 12 * 2)
     reader = Memory(data)
     assert b"".join(permuted(reader, 0, 2, move)) == by_numpy(data, 2, move)
-    assert reader.largest <= max(block, 24)
+    assert reader.largest <= max(block, 2)
 
 
 @pytest.mark.parametrize("axes", [(1, 0, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1), (2, 0, 1)])
 def test_blocks_where_the_first_axis_moves(
     monkeypatch: pytest.MonkeyPatch, axes: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr("convsurgeon.rewrite.permute._BLOCK", 1)
     move = Rearrangement((3, 4, 5), (3, 4, 5), axes, tuple((3, 4, 5)[axis] for axis in axes))
     data = counting(240)
-    assert b"".join(permuted(Memory(data), 0, 4, move)) == by_numpy(data, 4, move)
+    for block in (1, 4, 8, 60, 239, 240):
+        monkeypatch.setattr("convsurgeon.rewrite.permute.BLOCK", block)
+        reader = Memory(data)
+        pieces = list(permuted(reader, 0, 4, move))
+        assert b"".join(pieces) == by_numpy(data, 4, move)
+        assert max(len(piece) for piece in pieces) <= max(block, 4)
+        assert reader.largest <= max(block, 4)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 512])
+@pytest.mark.parametrize("long", [1, 2, 128])
+def test_tiles_of_any_size(monkeypatch: pytest.MonkeyPatch, tile: int, long: int) -> None:
+    monkeypatch.setattr("convsurgeon.rewrite.permute._TILE", tile)
+    monkeypatch.setattr("convsurgeon.rewrite.permute._LONG", long)
+    for axes in permutations(range(4)):
+        move = Rearrangement((2, 3, 4, 5), (2, 3, 4, 5), axes, (120,))
+        data = counting(240)
+        assert permute_block(data, 2, move) == by_numpy(data, 2, move)
 
 
 @pytest.mark.parametrize("shape", [(512, 128, 2, 4, 4), (4, 4096, 8, 8), (65536, 2, 2, 4)])
@@ -147,7 +164,7 @@ def test_every_byte(dtype: str) -> None:
     assert moved(dtype, (4, 16, 2, 2), data) == expected
 
 
-def test_a_chain_of_moves_is_carried_out_in_order() -> None:
+def test_a_chain_of_moves_is_carried_out_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     first = flatten_patches((2, 3, 4), CHANNEL_LAST)
     second = Rearrangement((2, 12), (2, 2, 6), (2, 0, 1), (24,))
     data = counting(24 * 4)
@@ -156,6 +173,15 @@ def test_a_chain_of_moves_is_carried_out_in_order() -> None:
     output = Output(b"prefix", header, {"w": (first, second)})
     expected = by_numpy(by_numpy(data, 4, first), 4, second)
     assert written(output, whole) == b"prefix" + expected + counting(8)
+    monkeypatch.setattr("convsurgeon.rewrite.output.BLOCK", 1)
+    assert written(output, whole) == b"prefix" + expected + counting(8)
+    by_rows = {"w": (first, Rearrangement((2, 12), (2, 3, 4), (0, 2, 1), (24,)))}
+    output = Output(b"", header, by_rows)
+    expected = by_numpy(by_numpy(data, 4, first), 4, by_rows["w"][1])
+    reader = Memory(whole)
+    assert b"".join(p for p in output.parts(reader) if isinstance(p, bytearray)) == expected
+    assert reader.largest == len(data) // 2
+    output = Output(b"prefix", header, by_rows)
     assert output.size == 6 + len(whole)
 
 

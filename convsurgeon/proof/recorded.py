@@ -11,7 +11,7 @@ from convsurgeon.errors import RecipeError
 from convsurgeon.plan import recipe_of
 from convsurgeon.proof.bits import row_blocks
 from convsurgeon.proof.figures import Bits
-from convsurgeon.proof.order import backward
+from convsurgeon.proof.order import Rows, backward
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs
 from convsurgeon.proof.untouched import wrong_names
 from convsurgeon.proof.verdict import FileVerdict, LayerVerdict
@@ -68,7 +68,7 @@ def _bits(swapped: Source, pair: Pair) -> Bits:
     digest = hashlib.sha256()
     with swapped.reader() as reader:
         for begin, end in row_blocks(tensor, tensor.nbytes // tensor.shape[0]):
-            rows = reader.read(begin, end)
+            rows: Rows = reader.read(begin, end)
             for step in reversed(pair.steps):
                 rows = backward(rows, step, itemsize(tensor.dtype))
             digest.update(rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from convsurgeon.dtypes import itemsize
 from convsurgeon.header import Header, TensorInfo
 from convsurgeon.rearrangement import Rearrangement
-from convsurgeon.rewrite.permute import permute, permuted
+from convsurgeon.rewrite.permute import BLOCK, permute, permuted
 from convsurgeon.store import Part, Piece, Reader
 
 
@@ -51,7 +51,17 @@ def _moved(reader: Reader, tensor: TensorInfo, moves: list[Rearrangement]) -> It
     if len(moves) == 1:
         yield from permuted(reader, tensor.begin, size, moves[0])
         return
-    block: bytes | bytearray = reader.read(tensor.begin, tensor.end)
-    for move in moves:
-        block = permute(block, size, move)
-    yield block
+    # One after another, in groups of rows: no rule moves an element into another row.
+    rows = moves[0].split[0]
+    row_bytes = tensor.nbytes // rows
+    step = max(1, BLOCK // row_bytes)
+    if any(move.axes[0] or move.split[0] != rows for move in moves):
+        step = rows
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        begin = tensor.begin + first * row_bytes
+        block: bytes | bytearray = reader.read(begin, begin + count * row_bytes)
+        for move in moves:
+            split = (move.split[0] * count // rows, *move.split[1:])
+            block = permute(block, size, Rearrangement(split, split, move.axes, split))
+        yield block
