@@ -210,7 +210,7 @@ def with_attribute(model: Any) -> None:
 
 
 CHANGED = {
-    "adapter": (with_adapter, "CS027", "its inner layer is a Adapter, no plain nn.Linear"),
+    "adapter": (with_adapter, "CS027", "its inner layer is a Adapter of "),
     "quantised": (quantised, "CS027", "not a plain floating-point parameter"),
     "norm": (with_norm, "CS027", "its inner layer is a ParametrizedLinear"),
     "inner hook": (with_inner_hook, "CS027", "_forward_hooks"),

@@ -76,6 +76,10 @@ def test_on_the_leaf(kind: str, name: str, dora: bool, tmp_path: Path) -> None:
     tuned.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(model(kind, name), tmp_path).eval()
     assert apart(run(again, name), want) == 0
+    if kind == "linear":
+        (refused,) = cs.restore_module(tuned.base_model.model).refused
+        assert (refused.module, refused.code) == (place, "CS027")
+        assert "Linear of peft" in refused.reason
     merged = tuned.merge_and_unload()
     assert apart(run(merged, name), want) < rounding(name)
     cs.restore_module(merged)

@@ -202,7 +202,9 @@ def inner_replaced(it: Standing) -> Refusal | None:
     inner = it.module.linear if isinstance(it.module, PatchLinear) else None
     if inner is None or type(inner) is nn.Linear:
         return None
-    return Refusal("CS027", f"its inner layer is a {type(inner).__name__}, no plain nn.Linear")
+    # Theirs may be called Linear as well.
+    kind = f"{type(inner).__name__} of {type(inner).__module__.partition('.')[0]}"
+    return Refusal("CS027", f"its inner layer is a {kind}, no plain nn.Linear")
 
 
 def takes_maps(it: Standing) -> Refusal | None:
