@@ -168,6 +168,26 @@ def test_one_layer_that_cannot_follow_holds_all_back(
     assert re.match(code, row.reason)
 
 
+def test_what_was_swapped_for_rows_holds_back_as_well() -> None:
+    model = mlp()
+    cs.swap_module(model, **TO_CONV, where=lambda name, _: name == "4")
+    assert rows(cs.swap_module(model, **MAPS))["1"].reason.startswith(
+        "4 stays as it is (FlatConv2d)"
+    )
+    patches: Any = nn.Sequential(nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 4), nn.Embedding(4, 4))
+    cs.swap_module(patches)
+    assert rows(cs.swap_module(patches, **MAPS))["1"].rewrite
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_layer_that_no_plan_lists_holds_back_as_well() -> None:
+    dynamic: Any = torch.ao.nn.quantized.dynamic.Linear
+    quantised = dynamic(4, 4)
+    model = nn.Sequential(nn.Linear(4, 4), quantised)
+    (row,) = cs.swap_module(model, **MAPS).files[0].layers
+    assert (row.code, row.reason[:26]) == ("CS088", "1 stays as it is (Linear),")
+
+
 class Bilingual(nn.Linear):
     """A subclass, which may compute anything."""
 

@@ -32,6 +32,8 @@ class Choices(TypedDict, total=False):
         geometry: statements like `"proj=k16,s16,p0,d1,g1"`.
         input_shape: statements like `"classifier.0=512x7x7"`, for `to="conv"`.
         method: `"kernel"` (default) or `"1x1"`, for `to="conv"`.
+        untie: whether a Linear that the model ties to an embedding is rewritten where the file
+            holds both tensors, for `to="conv"`; default: it is refused (CS016).
         model: what builds the model: `"timm:NAME"`, `"torchvision:NAME"`, `"transformers:PATH"`,
             `"diffusers:PATH"`, `"FILE.pt2"`, `"model.py:build"` or `"package.module:function"`.
         evidence: `"model"` builds the model from the config.json beside each checkpoint, with the
@@ -53,6 +55,7 @@ class Choices(TypedDict, total=False):
     geometry: Sequence[str]
     input_shape: Sequence[str]
     method: str
+    untie: bool
     model: str | None
     evidence: str | None
     require_evidence: str
@@ -78,6 +81,7 @@ class Request:
         evidence: `"model"` where the config beside each checkpoint is to build it; None without.
         read: how files are read.
         settings: the configuration file that took part; None without.
+        untie: whether tied weights that a file holds twice are rewritten.
     """
 
     wish: Wish
@@ -86,6 +90,7 @@ class Request:
     evidence: str | None
     read: ReadOptions
     settings: Settings | None = None
+    untie: bool = False
 
     @classmethod
     def of(cls, choices: Choices) -> Self:
@@ -121,8 +126,10 @@ class Request:
         to = choices.get("to", "linear")
         inputs = tuple(choices.get("input_shape", ()))
         method = choices.get("method", "kernel")
-        if to == "linear" and (inputs or method != "kernel"):
-            option = "--input-shape" if inputs else "--method"
+        untie = choices.get("untie", False)
+        given = {"--input-shape": bool(inputs), "--method": method != "kernel", "--untie": untie}
+        if to == "linear" and any(given.values()):
+            option = next(option for option, there in given.items() if there)
             raise UsageError("CS090", "it goes with --to conv", where=option)
         layers = tuple(choices.get("layers", ()))
         wish = Wish(
@@ -140,7 +147,8 @@ class Request:
             limit=_limit(choices.get("max_header_bytes", DEFAULT_MAX_HEADER)),
             recursive=choices.get("recursive", False),
         )
-        return cls(wish, user, choices.get("model"), _evidence(choices), read)
+        model, evidence = choices.get("model"), _evidence(choices)
+        return cls(wish, user, model, evidence, read, untie=untie)
 
 
 def _keyword(key: str) -> str:

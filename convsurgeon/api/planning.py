@@ -92,9 +92,11 @@ class Planner:
         config = path.parent / "config.json"
         built = self._model if self.request.evidence is None else self._built_beside(config)
         if built is not None:
-            model = built.for_names(names)
+            model, untied = built.for_names(names), list[str]()
+            if self.request.untie:
+                model, untied = model.untied(names)
             speakers.append(model)
-            notes += [model.note] if model.note else []
+            notes += [*([model.note] if model.note else []), *untied]
             silent[Level.MODEL] = model.note or f"{model.source} has no such layer"
         if config.is_file():
             from convsurgeon.sources.config import ConfigSpeaker

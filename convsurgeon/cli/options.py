@@ -101,6 +101,15 @@ Method = Annotated[
         metavar="METHOD",
     ),
 ]
+Untie = Annotated[
+    bool,
+    typer.Option(
+        "--untie",
+        help="For --to conv: rewrite a Linear that the model ties to an embedding, where the file "
+        "holds both.",
+        rich_help_panel=_LAYERS,
+    ),
+]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(

@@ -36,6 +36,7 @@ def scan(
     child_keys: o.ChildKeys = False,
     layout: o.Layout = CHANNEL_FIRST,
     method: o.Method = "kernel",
+    untie: o.Untie = False,
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,

@@ -54,6 +54,7 @@ def swap(
     child_keys: o.ChildKeys = False,
     layout: o.Layout = CHANNEL_FIRST,
     method: o.Method = "kernel",
+    untie: o.Untie = False,
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,

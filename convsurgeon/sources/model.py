@@ -43,10 +43,12 @@ class Layer:
     Attributes:
         statement: what the model says about it.
         shape: of its weight; None where the stored tensor is not the weight.
+        tied: the names of what is the same tensor and no such layer, which is why it is refused.
     """
 
     statement: Statement
     shape: tuple[int, ...] | None
+    tied: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,31 @@ class ModelSpeaker:
             if _differ_by(prefix, self.names, given):
                 return replace(self, drop="", add=prefix, note="")
         return replace(self, note=f"{self.source}: {_NO_NAMES}")
+
+    def untied(self, names: Iterable[str]) -> tuple[Self, list[str]]:
+        """Return the speaker for a model whose tied weights are untied, and what is to be noted.
+
+        A file that holds both tensors has nothing to copy: each is rewritten, or not, by itself.
+        One that stores them once has no tensor for the second layer, and none is made up.
+
+        Args:
+            names: of the file's tensors, after `for_names`.
+        """
+        stored = {self._name(key) for key in names}
+        layers, notes = dict(self.layers), []
+        for module, layer in self.layers.items():
+            own, others = f"{module}.weight".removeprefix("."), ", ".join(sorted(layer.tied))
+            if not layer.tied:
+                continue
+            if own not in stored:
+                where = "--untie can copy it in a live model only"
+                notes.append(f"{own} is stored once, as {others}: {where}")
+            elif layer.tied <= stored:
+                told = layer.statement
+                source = f"{told.source}; untied from {others}, which the file holds as well"
+                told = replace(told, source=source, refusal=None)
+                layers[module] = replace(layer, statement=told, tied=frozenset())
+        return replace(self, layers=layers), notes
 
     def about(self, key: str, shape: tuple[int, ...]) -> Statement | None:
         """Return what the model says about the weight under `key`.
@@ -193,7 +220,8 @@ def _untie(layers: dict[str, Layer], names: set[str]) -> None:
         else:
             text = f"the same tensor is {others}, of another kind of layer"
             told = replace(told, refusal=Refusal("CS016", text))
-        layers[modules[name]] = replace(layer, statement=told)
+        apart = frozenset() if alike else frozenset(names - {name})
+        layers[modules[name]] = replace(layer, statement=told, tied=apart)
 
 
 def _is_weight(name: str) -> bool:

@@ -26,12 +26,15 @@ class ToConv(TypedDict, total=False):
             code has rows. Unless False, layer norms follow.
         max_channels: for `method="1x1"`, the most channels of one convolution: a Linear with more
             outputs becomes a `SplitConv`, one with more inputs stays (CS087). Default: no limit.
+        untie: whether a layer whose weight something else uses too, as an embedding does, gets a
+            copy of its own. False (default): it stays (CS016).
     """
 
     input_shape: Sequence[str]
     method: str
     channels_first: bool | str
     max_channels: int | None
+    untie: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,10 @@ def _flat_conv(layer: nn.Module, rewrite: Rewrite, channels: Channels = ROWS) ->
     return flat_conv.from_linear(plain, inputs, tuple(kernel), input=channels.input)
 
 
+_RETIED = (
+    "untied: a library that ties weights by itself has to be told that these are two now "
+    "(transformers: config.tie_word_embeddings = False)"
+)
 _RENEWED = "optimisers made before hold the old parameters: make them again"
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("linear", "gemm"): Operation(
@@ -144,7 +148,7 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
             module = survey.modules[row.module]
             asked[id(module)] = wanted(module, row.rewrite, operation)
     norms = Norms.of(survey, order.channels, order.where) if asked else Norms({})
-    built = build((*asked.values(), *norms.wanted()), Scene(model))
+    built = build((*asked.values(), *norms.wanted()), Scene(model), untie=order.request.untie)
     rows = tuple(_outcome(row, survey, built) for row in plan.layers)
     together = order.channels.input == "map" and all_or_none(
         rows, norms, built, survey, order.where
@@ -152,6 +156,7 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
     if together:
         return replace(plan, layers=together)
     notes = [*plan.notes, *([operation.note] if built.changes else []), *norms.notes(built)]
+    notes += [_RETIED] if built.untied else []
     done = replace(plan, layers=rows, notes=tuple(notes))
     attach(model, built.changes)
     return done

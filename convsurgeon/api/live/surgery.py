@@ -10,9 +10,9 @@ it shares with others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
-from convsurgeon.api.choices import Request
+from convsurgeon.api.choices import Choices, Request
 from convsurgeon.api.live.channels import Channels, ToConv
 from convsurgeon.api.live.undoing import check_module
 from convsurgeon.errors import UsageError
@@ -58,13 +58,18 @@ def swap_module(
         ModelError: CS052 without torch.
     """
     _check(to, kind, layout)
-    method, shapes = of_conv.get("method", "kernel"), of_conv.get("input_shape", ())
-    request = Request.of({"to": to, "layout": layout, "method": method, "input_shape": shapes})
+    request = Request.of(_for_all_layers(to, layout, of_conv))
     channels = Channels.of(of_conv, request.user.method)
     check_module(model, "swap_module")
     from convsurgeon.api.live.operations import Order, perform
 
     return Plan((perform(model, Order(request, kind, where or _everywhere, channels)),))
+
+
+def _for_all_layers(to: str, layout: str, of_conv: ToConv) -> Choices:
+    """Return what `Request` takes: the keywords that files have too."""
+    shared = {name: value for name, value in of_conv.items() if name in Choices.__annotations__}
+    return cast("Choices", {"to": to, "layout": layout, **shared})
 
 
 def _everywhere(_name: str, _module: nn.Module) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from convsurgeon.api.live.exchange import Built
 from convsurgeon.api.live.norms import Norms
-from convsurgeon.api.live.survey import Survey
+from convsurgeon.api.live.survey import FLAT_CONVS, Survey
+from convsurgeon.nn import PatchLinear, SplitConv
 from convsurgeon.plan import LayerPlan, Verdict
 
 if TYPE_CHECKING:
@@ -52,21 +53,33 @@ def _staying(
     survey: Survey,
     where: Callable[[str, nn.Module], bool],
 ) -> Iterator[str]:
-    from torch import nn
-
-    for row in rows:
-        module = survey.modules.get(row.module)
-        # What a table gives is turned by the model's own code, or that could not be channel-first.
-        if module is None or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            continue
-        refused = row.verdict in (Verdict.REFUSED, Verdict.UNDECIDED)
-        if not refused or len(row.weight_shape) != _MATRIX:
-            continue
-        if where(row.module, module):
-            yield f"{row.module} stays as it is ({row.code or row.reason})"
+    """Yield each layer that would go on taking rows, and why."""
+    follow = {id(change.old) for change in built.changes}
+    inside = {id(part) for one in survey.drop_ins.values() for part in one.modules()}
+    planned = {row.module: row for row in rows}
+    for path, module in survey.modules.items():
+        known = id(module) in follow or (id(module) in inside and path not in survey.drop_ins)
+        row = planned.get(path)
+        if not known and _takes_rows(module, row) and where(path, module):
+            code = row.code if row and row.code else type(module).__name__
+            yield f"{path} stays as it is ({code})"
     for name, norm in norms.named.items():
         if refusal := built.refused.get(id(norm)):
             yield f"{name} normalises its last axis still ({refusal.code})"
+
+
+def _takes_rows(module: nn.Module, row: LayerPlan | None) -> bool:
+    """Tell whether what is left of a model takes features last, as a Linear of any kind does."""
+    from torch import nn
+
+    if isinstance(module, (*FLAT_CONVS, SplitConv)):
+        return module.input != "map"
+    # What a table gives is turned by the model's own code, or that could not be channel-first.
+    if isinstance(module, (PatchLinear, nn.Embedding, nn.EmbeddingBag)):
+        return False
+    matrix = row is not None and len(row.weight_shape) == _MATRIX
+    # Some quantised layers have no parameter that a plan could list.
+    return matrix or hasattr(module, "in_features")
 
 
 def _refused(row: LayerPlan, reason: str) -> LayerPlan:
