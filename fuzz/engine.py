@@ -1,6 +1,6 @@
-"""One process of atheris: `python -m fuzz.engine TARGET OUTCOMES LIBFUZZER-ARGUMENT...`.
+"""One process of atheris: `python -m fuzz.engine TARGET OUTCOMES SHARE LIBFUZZER-ARGUMENT...`.
 
-Started by `fuzz.run`. Half of the mutations are libFuzzer's, half are of `fuzz.mutate`;
+Started by `fuzz.run`. A share of the mutations is of `fuzz.mutate`, the rest is libFuzzer's own;
 only the package's own modules are watched for coverage.
 """
 
@@ -25,7 +25,7 @@ _EVERY = 1 << 15
 
 def main() -> None:
     """Run until libFuzzer has done what its arguments say."""
-    name, counts, *arguments = sys.argv[1:]
+    name, counts, share, *arguments = sys.argv[1:]
     target, outcomes = TARGETS[name], Counter[str]()
     valid = tuple(seed for seed in seeds(name) if target(seed) == ACCEPTED)
 
@@ -35,16 +35,19 @@ def main() -> None:
             Path(counts).write_text(json.dumps(outcomes))
 
     random = Random()  # one for all: a new one for each seed takes as long as the rest
+    structured = float(share)
 
     def mutate(data: bytes, size: int, _: int) -> bytes:
         way = random.random()
-        if way < 0.5:
+        if way >= structured:
             return bytes(atheris.Mutate(data, size))
         # libFuzzer keeps one input for each path, and most paths are ways to be refused.
-        base = data if way < 0.75 else valid[int(random.random() * len(valid))]
+        base = data if way < structured / 2 else valid[int(random.random() * len(valid))]
         return edited(base, random, valid)[:size]
 
-    atheris.Setup([sys.argv[0], *arguments], one, custom_mutator=mutate)
+    # Without one in Python, libFuzzer is nearly twice as fast.
+    mutator = {"custom_mutator": mutate} if structured else {}
+    atheris.Setup([sys.argv[0], *arguments], one, **mutator)
     atheris.Fuzz()
 
 

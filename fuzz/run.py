@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import convsurgeon
+from fuzz.mutate import WORDS
 from fuzz.seeds import seeds
 
 BUILD = Path("build/fuzz")
@@ -32,8 +33,9 @@ def main() -> int:
     parser.add_argument("--executions", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=0, help="stop earlier; 0: do not")
     parser.add_argument("--longest", type=int, default=2048, help="bytes of an input at most")
+    parser.add_argument("--structured", type=float, default=0.5, help="share of whole-token edits")
     chosen = parser.parse_args()
-    record = run(chosen.target, chosen.executions, chosen.seconds, chosen.longest)
+    record = run(**vars(chosen))
     line = json.dumps(record)
     with (BUILD / "log.jsonl").open("a") as log:
         log.write(line + "\n")
@@ -41,7 +43,9 @@ def main() -> int:
     return 1 if record["findings"] else 0
 
 
-def run(target: str, executions: int, seconds: int, longest: int) -> dict[str, Any]:
+def run(
+    target: str, executions: int, seconds: int, longest: int, structured: float
+) -> dict[str, Any]:
     """Start the engine, and return the record of what it did."""
     begun, learnt, findings = BUILD / "seeds" / target, BUILD / target, BUILD / "findings" / target
     for folder in (begun, learnt, findings):
@@ -52,12 +56,12 @@ def run(target: str, executions: int, seconds: int, longest: int) -> dict[str, A
     outcomes.write_text("{}")
     arguments = [f"-runs={executions}", f"-max_len={longest}", f"-artifact_prefix={findings}/"]
     arguments += [f"-max_total_time={seconds}", "-len_control=0"]
-    arguments += ["-rss_limit_mb=1024", "-timeout=20"]
-    command = [sys.executable, "-m", "fuzz.engine", target, str(outcomes), *arguments]
+    arguments += ["-rss_limit_mb=1024", "-timeout=20", f"-dict={_dictionary()}"]
+    command = [sys.executable, "-m", "fuzz.engine", target, str(outcomes), str(structured)]
     start = time.monotonic()
     with log.open("w") as file:
         done = subprocess.run(
-            [*command, str(learnt), str(begun)], stdout=file, stderr=file, check=False
+            [*command, *arguments, str(learnt), str(begun)], stdout=file, stderr=file, check=False
         )
     became = json.loads(outcomes.read_text())
     return {
@@ -70,6 +74,13 @@ def run(target: str, executions: int, seconds: int, longest: int) -> dict[str, A
         "findings": len(list(findings.iterdir())) or abs(done.returncode),
         "versions": _versions(),
     }
+
+
+def _dictionary() -> Path:
+    path = BUILD / "words.dict"
+    lines = ("".join(f"\\x{byte:02x}" for byte in word) for word in WORDS)
+    path.write_text("".join(f'"{line}"\n' for line in lines))
+    return path
 
 
 def _status(log: str) -> dict[str, int]:
