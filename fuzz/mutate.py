@@ -23,6 +23,18 @@ WORDS: Final[tuple[bytes, ...]] = (
     *(b"..", b"/", b"model.safetensors", b"weight_map", b"metadata", b"total_size", b"convsurgeon"),
 )  # fmt: skip
 
+_IN_STRINGS: Final = (
+    b"\\n",
+    b"\xc3\xa9",
+    b"/",
+    b"..",
+    b"\\\\",
+    b"\\u0000",
+    b"\\ud800",
+    b"\n",
+    b"\x1b",
+)
+
 
 def edited(text: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     """Return the text after one to four edits.
@@ -73,7 +85,7 @@ def _nearby(token: bytes, random: Random) -> bytes:
     if token[:1] == b'"' and len(token) > 2:
         at = 1 + int(random.random() * (len(token) - 2))
         character = token[at : at + 1]
-        others = (b"\\u00%02x" % character[0], b"", character * 2, b"\\n", b"\xc3\xa9")
+        others = (b"\\u00%02x" % character[0], b"", character * 2, *_IN_STRINGS)
         return token[:at] + _one_of(others, random) + token[at + 1 :]
     return (
         token + token

@@ -21,6 +21,7 @@ from typing import Any
 import convsurgeon
 from fuzz.mutate import WORDS
 from fuzz.seeds import seeds
+from fuzz.targets import TARGETS
 
 BUILD = Path("build/fuzz")
 _STATUS = re.compile(r"#\d+\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
@@ -29,7 +30,7 @@ _STATUS = re.compile(r"#\d+\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
 def main() -> int:
     """Run one target; the exit code says whether there is a finding."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.run", description=__doc__)
-    parser.add_argument("target")
+    parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--executions", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=0, help="stop earlier; 0: do not")
     parser.add_argument("--longest", type=int, default=2048, help="bytes of an input at most")

@@ -9,7 +9,10 @@ from typing import Any
 
 from convsurgeon.geometry import Geometry
 from convsurgeon.plan import Original, Recipe, Step
-from tests.crafted_headers import MALFORMED, VALID
+from convsurgeon.store.journal import Journal, Member, State
+from convsurgeon.store.sidecar import Sidecar
+from tests import crafted_files
+from tests.crafted_headers import MALFORMED, VALID, u8
 from tests.files import framed
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -30,23 +33,8 @@ def _headers() -> Iterator[bytes]:
 
 
 def _files() -> Iterator[bytes]:
-    for text, size, _ in VALID.values():
-        yield framed(text, bytes(size))
-        yield framed(text, bytes(size))[: size + 4]
-    yield from (
-        b"",
-        b"\0" * 8,
-        b"version https://git-lfs.github.com/spec/v1\n",
-        b"<html>",
-        b"text" * 5,
-    )
-    yield from (
-        b"PK\3\4" + bytes(60),
-        b"\x80\2}.",
-        b"GGUF\3" + bytes(30),
-        b"\x93NUMPY\1\0",
-        b"\x1f\x8b\b",
-    )
+    yield from crafted_files.ACCEPTED.values()
+    yield from crafted_files.REFUSED.values()
 
 
 def _indexes() -> Iterator[bytes]:
@@ -57,16 +45,18 @@ def _indexes() -> Iterator[bytes]:
         {**agreed, "shards": {one: ["a"], two: ["b", "c"]}},
         {**agreed, "shards": {one: ["a", "b", "c"], two: ["c"]}},
         {"weight_map": {"\x1b": two, "\u202e": two}, "shards": {two: ["\x1b", "\u202e"]}},
-        {"weight_map": {"a": "../b"}},
-        {"weight_map": {"a": "/b"}},
-        {"weight_map": {"a": "x\0"}},
-        {"weight_map": {"a": ["b"]}},
+        *({"weight_map": {"a": name}} for name in ("../b", "/b", "..", "", "x\0", "x\\y", ["b"])),
         {"weight_map": ["a"]},
         {"weight_map": {}},
     ])  # fmt: skip
 
 
 def _recipes() -> Iterator[bytes]:
+    texts = [recipe.to_text().encode() for recipe in _made_recipes()]
+    yield from (*texts, texts[0].replace(b"[4,", b"[0,"))
+
+
+def _made_recipes() -> Iterator[Recipe]:
     for conv, linear in [((4, 3, 2, 2), (4, 12)), ((4, 3, 1, 16, 16), (4, 768))]:
         kernel, none = conv[2:], (0,) * len(conv[2:])
         geometry = Geometry(kernel, kernel, none, (1,) * len(kernel))
@@ -76,7 +66,26 @@ def _recipes() -> Iterator[bytes]:
                 step = Step("a.weight", "patchify", layout, *before, *after, geometry,
                             ("config", "patch_size 2"), "ab" * 32)  # fmt: skip
                 original = Original("m.safetensors", 120, "cd" * 32, has_metadata=True)
-                yield Recipe("convsurgeon", original, (step,)).to_text().encode()
+                yield Recipe("convsurgeon", original, (step,))
+
+
+def _sidecars() -> Iterator[bytes]:
+    file = crafted_files.FILE
+    made = [Sidecar.for_file(file[:-4], len(file), recipe) for recipe in _made_recipes()]
+    yield from (sidecar.to_bytes() for sidecar in made)
+    yield made[0].to_bytes().replace(made[0].header_sha256.encode(), b"0" * 65)
+
+
+def _journals() -> Iterator[bytes]:
+    two, four, renamed = (u8("[2, 2]"), u8("[4]   "), u8("[2, 2]").replace('"a"', '"b"'))
+    members = [_member(name, *texts) for name, texts in (("m", (two, four)), ("n", (four, two)))]
+    for some in ((), members[:1], members, [_member("m", two, renamed)]):
+        yield Journal("m", tuple(some)).to_bytes().partition(b"\n")[2]
+
+
+def _member(name: str, before: str, after: str) -> Member:
+    old, new = framed(before), framed(after)
+    return Member(name, 7, len(old) + 4, State(old, None), State(new, None))
 
 
 def _documents() -> Iterator[bytes]:
@@ -98,5 +107,7 @@ _MADE: dict[str, Callable[[], Iterator[bytes]]] = {
     "file": _files,
     "index": _indexes,
     "recipe": _recipes,
+    "sidecar": _sidecars,
+    "journal": _journals,
     "document": _documents,
 }

@@ -6,6 +6,7 @@ exception than the one refusal that the reader documents is a finding as well.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -22,8 +23,10 @@ from convsurgeon.codes import codes
 from convsurgeon.errors import ConvsurgeonError, HeaderError, RecipeError, UnreadableError
 from convsurgeon.header import Header, TensorInfo, describe, lay_out, parse
 from convsurgeon.plan import Recipe
-from convsurgeon.store import read_safetensors
 from convsurgeon.store.index import check_agreement, weight_map_of
+from convsurgeon.store.journal import Journal
+from convsurgeon.store.sidecar import Sidecar
+from convsurgeon.store.source import read_alone
 from fuzz import book
 
 ACCEPTED, REFUSED, LARGE = "accepted", "refused", "too large to compare"
@@ -80,7 +83,7 @@ def file(content: bytes) -> str:
     """A file gets its right name or a refusal, or the reference reads it as well."""
     path = _in_memory(content)
     try:
-        found = read_safetensors(path)
+        found = read_alone(path)
     except ConvsurgeonError as error:
         if error.code in _NO_SAFETENSORS and _reads(content):
             raise Finding(f"the reference reads it: {error}") from error
@@ -124,7 +127,36 @@ def recipe(content: bytes) -> str:
     _plain([found.original.name])
     for step in found.steps:
         _equal("elements", prod(step.source_shape), prod(step.target_shape))
+        _equal("sizes below 1", [n for n in step.source_shape + step.target_shape if n < 1], [])
+        _equal("digits of a digest", len(step.sha256), 64)
         step.statement()
+    return ACCEPTED
+
+
+def sidecar(content: bytes) -> str:
+    """A sidecar is read whole, and can be written again."""
+    try:
+        found = Sidecar.parse(content)
+    except RecipeError as error:
+        return _refused(error)
+    _equal("sidecar", Sidecar.parse(found.to_bytes()), found)
+    _equal("digits of a digest", len(found.header_sha256), 64)
+    return ACCEPTED
+
+
+def journal(body: bytes) -> str:
+    """A journal, given its right digest, has plain names, and headers of the same data."""
+    head = f"convsurgeon-journal/1 {hashlib.sha256(body).hexdigest()}\n"
+    try:
+        found = Journal.parse(head.encode() + body)
+    except ValueError:
+        return REFUSED
+    _equal("journal", Journal.parse(found.to_bytes()), found)
+    _plain([found.leader, *(member.name for member in found.members)])
+    for member in found.members:
+        before, after = (state.header(member.size) for state in (member.old, member.new))
+        _equal("data", before.data_bytes, after.data_bytes)
+        _equal("places", _places(before), _places(after))
     return ACCEPTED
 
 
@@ -134,8 +166,19 @@ def document(content: bytes) -> str:
         found = object_of(content)
     except ValueError:
         return REFUSED
-    _equal("JSON", repr(found), repr(json.loads(content)))  # repr: NaN is not equal to itself
+    read = json.loads(content, object_pairs_hook=_once)
+    _equal("JSON", repr(found), repr(read))  # repr: NaN is not equal to itself
     return ACCEPTED
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise Finding("a key stands twice")
+    return dict(pairs)
+
+
+def _places(found: Header) -> dict[str, tuple[int, int]]:
+    return {tensor.name: (tensor.begin, tensor.end) for tensor in found.tensors}
 
 
 def _refused(error: ConvsurgeonError) -> str:
@@ -206,5 +249,7 @@ TARGETS: Final[dict[str, Target]] = {
     "file": file,
     "index": index,
     "recipe": recipe,
+    "sidecar": sidecar,
+    "journal": journal,
     "document": document,
 }
