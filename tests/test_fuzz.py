@@ -46,7 +46,7 @@ def test_the_saved_corpus_holds(target: str) -> None:
     saved = [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
     outcomes = {TARGETS[target](text) for text in saved}
     assert outcomes >= {ACCEPTED, REFUSED}
-    assert len(saved) >= 10
+    assert len(saved) >= 5
 
 
 def test_the_saved_corpus_is_small() -> None:
