@@ -36,6 +36,33 @@ class InPlace:
         }
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class DenseReport:
+    """A classifier that became fully convolutional.
+
+    Attributes:
+        plan: what was to be done, and was.
+        model: the new network, an fx.GraphModule; None after a dry run.
+        verdict: the proof; None where it was not asked for.
+    """
+
+    plan: DensePlan
+    model: Any = None
+    verdict: DenseVerdict | None = None
+
+    def __str__(self) -> str:
+        """Return the plan, and a line for each question of the proof."""
+        proved = () if self.verdict is None else self.verdict.lines()
+        return "\n".join((str(self.plan), *(f"  {line}" for line in proved)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands under `fully_convolutional`."""
+        return {
+            **self.plan.to_json(),
+            "verdict": None if self.verdict is None else self.verdict.to_json(),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class SwappedFile:
     """One checkpoint.
@@ -50,6 +77,7 @@ class SwappedFile:
         warning: what the user has to know although the output is there.
         linked: files that the output shares with the source, as one more name for each.
         in_place: what was written, where the output is the source itself; None otherwise.
+        dense: the network that the whole model becomes, proved; None where it is not asked for.
     """
 
     plan: FilePlan
@@ -61,6 +89,7 @@ class SwappedFile:
     warning: str = ""
     linked: tuple[str, ...] = ()
     in_place: InPlace | None = None
+    dense: DenseReport | None = None
 
     @property
     def undecided(self) -> int:
@@ -86,6 +115,7 @@ class SwappedFile:
             "warning": self.warning,
             "linked": list(self.linked),
             "in_place": self.in_place and self.in_place.to_json(),
+            "fully_convolutional": self.dense and self.dense.to_json(),
         }
 
 
@@ -162,26 +192,6 @@ class RestoreReport:
     def to_json(self) -> dict[str, Any]:
         """Return the document of `restore --json`."""
         return {"schema": "convsurgeon.restore/1", "files": [f.to_json() for f in self.files]}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class DenseReport:
-    """A classifier that became fully convolutional.
-
-    Attributes:
-        plan: what was to be done, and was.
-        model: the new network, an fx.GraphModule; None after a dry run.
-        verdict: the proof; None where it was not asked for.
-    """
-
-    plan: DensePlan
-    model: Any = None
-    verdict: DenseVerdict | None = None
-
-    def __str__(self) -> str:
-        """Return the plan, and a line for each question of the proof."""
-        proved = () if self.verdict is None else self.verdict.lines()
-        return "\n".join((str(self.plan), *(f"  {line}" for line in proved)))
 
 
 Report = Plan | SwapReport | RestoreReport | BenchReport | Proof

@@ -20,7 +20,7 @@ GEOMETRY = {"kernel", "stride", "padding", "dilation", "groups"}
 REWRITE = {"rule", "to", "weight_shape", "layout", "moves_bytes", "why", "child_keys"}
 SWAPPED = {
     *("output", "outcome", "rewritten", "untouched", "seconds", "verdict", "warning"),
-    *("linked", "in_place"),
+    *("linked", "in_place", "fully_convolutional"),
 }
 PROVED = {
     *("original", "swapped", "equivalent", "scope", "layers"),

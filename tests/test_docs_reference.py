@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
+from torch import nn
 from typer.testing import CliRunner
 
 import convsurgeon as cs
@@ -23,6 +25,7 @@ from convsurgeon.plan import METADATA_KEY
 from convsurgeon.sources.catalogue import table as packed
 from convsurgeon.sources.expressions import Lookup
 from convsurgeon.sources.expressions import fields as named_in
+from tests.dense_cases import Excited
 from tests.files import checkpoint, index_of
 from tests.timing_cases import conv1d_file
 
@@ -250,6 +253,27 @@ def test_swap_documents_are_as_the_tables_say(swapped: Path) -> None:
     assert proved
     known = table("Verify")
     assert {name for name, _ in fields({"files": proved})} <= known.keys()
+
+
+def test_networks_are_as_the_table_says() -> None:
+    reports = [
+        cs.fully_convolutional(
+            nn.Sequential(*head), torch.zeros(1, 1, 6, 6), dry_run=dry, pool=pool
+        )
+        for head, dry, pool in (
+            ([nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 3)], False, "refuse"),
+            ([nn.AdaptiveAvgPool2d(1), Excited(1), nn.Flatten(), nn.Linear(1, 3)], True, "refuse"),
+        )
+    ]
+    documents = [json.loads(json.dumps(report.to_json())) for report in reports]
+    rows = [documents[0]["verdict"][name][0] for name in ("cells", "crops")]
+    known = {
+        name.partition("outputs[].")[2] for name in table("Verify") if "models[].outputs" in name
+    }
+    assert {name for row in rows for name, _ in fields(row["outputs"][0])} == known - {""}
+    for row in (row for name in ("cells", "crops") for row in documents[0]["verdict"][name]):
+        row["outputs"] = []
+    check(documents, table("Fully convolutional"))
 
 
 def vit_alone(folder: Path) -> Path:

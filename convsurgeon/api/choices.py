@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypedDict, cast
 
+from convsurgeon.api.sliding import Sliding
 from convsurgeon.errors import UsageError
 from convsurgeon.evidence import Level
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
@@ -36,6 +37,10 @@ class Choices(TypedDict, total=False):
             holds both tensors, for `to="conv"`; default: it is refused (CS016).
         model: what builds the model: `"timm:NAME"`, `"torchvision:NAME"`, `"transformers:PATH"`,
             `"diffusers:PATH"`, `"FILE.pt2"`, `"model.py:build"` or `"package.module:function"`.
+        example_input: the shape of the model's images, `"1x3x224x224"`, or `"dummy"`: for
+            `to="conv"` its forward is followed, and states the inputs of its Linears.
+        fully_convolutional: whether the model becomes one for larger images; see the function.
+        pool: `"refuse"` (default) or `"behind"`, for `fully_convolutional`.
         evidence: `"model"` builds the model from the config.json beside each checkpoint, with the
             library that wrote it.
         require_evidence: weakest level to act on: `"user"`, `"model"`, `"config"`, `"recipe"`,
@@ -57,6 +62,9 @@ class Choices(TypedDict, total=False):
     method: str
     untie: bool
     model: str | None
+    example_input: str | None
+    fully_convolutional: bool
+    pool: str
     evidence: str | None
     require_evidence: str
     key: str | None
@@ -82,6 +90,7 @@ class Request:
         read: how files are read.
         settings: the configuration file that took part; None without.
         untie: whether tied weights that a file holds twice are rewritten.
+        sliding: what is traced; None without.
     """
 
     wish: Wish
@@ -91,6 +100,7 @@ class Request:
     read: ReadOptions
     settings: Settings | None = None
     untie: bool = False
+    sliding: Sliding | None = None
 
     @classmethod
     def of(cls, choices: Choices) -> Self:
@@ -114,6 +124,8 @@ class Request:
             if key in open_keys:
                 error.where = f"{settings.path}: {key}"
             raise
+        if request.sliding and request.sliding.fully:
+            return replace(request, settings=settings)  # a network that a file cannot take part in
         geometries = (*settings.geometries, *request.user.geometries)
         # Unlike an option, a file may hold them although this call makes no convolutions.
         of_file = settings.inputs if request.wish.to == "conv" else ()
@@ -123,7 +135,8 @@ class Request:
 
     @classmethod
     def _of(cls, choices: Choices) -> Self:
-        to = choices.get("to", "linear")
+        sliding = Sliding.of(choices)
+        to = choices.get("to", "conv" if sliding and sliding.fully else "linear")
         inputs = tuple(choices.get("input_shape", ()))
         method = choices.get("method", "kernel")
         untie = choices.get("untie", False)
@@ -148,7 +161,7 @@ class Request:
             recursive=choices.get("recursive", False),
         )
         model, evidence = choices.get("model"), _evidence(choices)
-        return cls(wish, user, model, evidence, read, untie=untie)
+        return cls(wish, user, model, evidence, read, untie=untie, sliding=sliding)
 
 
 def _keyword(key: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convsurgeon.api.live.undoing import check_module
+from convsurgeon.api.sliding import POOLS
 from convsurgeon.errors import RefusedError, UsageError
 from convsurgeon.plan.dense import DensePlan
 from convsurgeon.results import DenseReport
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from convsurgeon.proof.cells_verdict import DenseVerdict
 
-POOLS = ("refuse", "behind")
 LEVELS = ("full", "exhaustive", "none")
 _RANKS = (3, 4, 5)
 
@@ -92,14 +92,19 @@ def _proved(model: nn.Module, made: nn.Module, plan: DensePlan, level: str) -> D
 
 def _check(model: object, example: object, pool: str, verify: str) -> None:
     check_module(model, "fully_convolutional")
-    _check_input(example)
+    check_images(example)
     for name, value, known in (("pool", pool, POOLS), ("verify", verify, LEVELS)):
         if value not in known:
             text = f"{value!r} is none of {', '.join(map(repr, known))}"
             raise UsageError("CS090", text, where=name)
 
 
-def _check_input(example: object) -> None:
+def check_images(example: object) -> None:
+    """Refuse what is no batch of images of floating numbers.
+
+    Raises:
+        UsageError: CS090.
+    """
     from torch import Tensor
 
     if not isinstance(example, Tensor) or example.dim() not in _RANKS:

@@ -26,6 +26,7 @@ from convsurgeon.sources.catalogue.outline import Tensor
 from convsurgeon.store import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
+    from convsurgeon.plan.dense import DensePlan
     from convsurgeon.sources.model import ModelSpeaker
 
 
@@ -44,7 +45,7 @@ class Planner:
     def __init__(self, request: Request) -> None:
         self.request = request
         # Built before anything is read: a wrong SPEC concerns the call, not its files.
-        self._model = None if request.model is None else _built(request.model)
+        self._model, self.dense = _built(request)
         self._beside: tuple[Path, ModelSpeaker] | None = None
 
     def read(self, path: Path) -> tuple[Checkpoint, FilePlan]:
@@ -128,10 +129,18 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[Tensor]:
             yield Tensor(names.get(tensor.name, tensor.name), tensor.dtype, shape)
 
 
-def _built(spec: str) -> ModelSpeaker:
+def _built(request: Request) -> tuple[ModelSpeaker | None, DensePlan | None]:
+    spec = request.model
+    if spec is None:
+        return None, None
     from convsurgeon.sources.build import build
 
-    return build(spec)
+    speaker = build(spec)
+    if request.sliding is None:
+        return speaker, None
+    from convsurgeon.api.traced import traced
+
+    return traced(speaker, spec, request.sliding)
 
 
 def failure(path: object, error: ConvsurgeonError) -> Failure:

@@ -26,8 +26,8 @@ from convsurgeon.api.planning import Planner, failure
 from convsurgeon.api.work import Progress, Worker, quiet
 from convsurgeon.errors import ConvsurgeonError, NothingToDoError, OutputError, UsageError
 from convsurgeon.plan import FilePlan
-from convsurgeon.results import SwappedFile, SwapReport
-from convsurgeon.store import INDEX_SUFFIX, checkpoint_paths
+from convsurgeon.results import DenseReport, SwappedFile, SwapReport
+from convsurgeon.store import INDEX_SUFFIX, Checkpoint, checkpoint_paths
 
 LEVELS = ("full", "bits", "exhaustive")
 
@@ -135,13 +135,34 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
             raise _nothing(path, plans)
         seconds = perf_counter() - start
         return [SwappedFile(plan, None, None, "skipped", seconds) for plan in plans]
+    dense = [_dense(run, checkpoint) for checkpoint, _ in work]
+    rows = _carried_out(run, path, work, start)
+    return [replace(row, dense=one) for row, one in zip(rows, dense, strict=True)]
+
+
+def _dense(run: _Run, checkpoint: Checkpoint) -> DenseReport | None:
+    """Prove the whole network with the weights of a checkpoint, where one was asked for."""
+    request, plan = run.planner.request, run.planner.dense
+    if plan is None or request.sliding is None or request.model is None:
+        return None
+    if run.dry_run or not run.worker.function:
+        return DenseReport(plan)
+    from convsurgeon.api.traced import proved
+
+    return proved(checkpoint, request.model, request.sliding)
+
+
+def _carried_out(
+    run: _Run, path: Path, work: list[tuple[Checkpoint, FilePlan]], start: float
+) -> list[SwappedFile]:
+    recursive = run.planner.request.read.recursive
     if run.in_place:
         return [swap_in_place(run.worker, *work[0], dry_run=run.dry_run)]
     target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
     _check_target(run, path, target, recursive=recursive)
     if run.dry_run:
         name, seconds = str(target), perf_counter() - start
-        return [SwappedFile(plan, name, name, "planned", seconds) for plan in plans]
+        return [SwappedFile(plan, name, name, "planned", seconds) for _, plan in work]
     with MadeFolders(target):
         if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
             return run.worker.folder(path, work, target, recursive=recursive)

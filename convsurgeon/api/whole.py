@@ -115,10 +115,10 @@ def _placed(
     stored = stored_dtypes(first)
     dtype = trial.dtype or usual_dtype(stored)
     models = [converted(build_live(spec, trial.seed), dtype) for _ in range(2)]
-    _put(models[0], first, recorded(first), spec)
+    put(models[0], first, recorded(first), spec)
     verdict = ModelVerdict(spec, HOW, notes=tuple(dtype_notes(stored, dtype)))
     try:
-        _put(models[1], second, done, spec)
+        put(models[1], second, done, spec)
     except MismatchError as error:
         return replace(verdict, refused=(f"{HOW} refuses {error.where}: {error.message}",))
     return _ran(verdict, models, make, trial.seed)
@@ -132,7 +132,7 @@ def _effect(layer: LayerVerdict) -> Effect | None:
     return Effect(layer.key, move, layer.layout, layer.given[0])
 
 
-def _put(model: nn.Module, checkpoint: Checkpoint, done: Recorded, spec: str) -> None:
+def put(model: nn.Module, checkpoint: Checkpoint, done: Recorded, spec: str) -> None:
     """Load a checkpoint, whose names may have one of the usual prefixes before the model's."""
     keys = [info.name for source in checkpoint.sources for info in source.header.tensors]
     told = ModelSpeaker.of(model, spec).for_names(keys)

@@ -134,6 +134,15 @@ Model = Annotated[
         metavar="SPEC",
     ),
 ]
+ExampleInput = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        help="Trace the model on images of this shape: 1x3x224x224, or dummy (the library's own).",
+        rich_help_panel=_EVIDENCE,
+        metavar="SHAPE",
+    ),
+]
 Evidence = Annotated[
     str | None,
     typer.Option(

@@ -40,6 +40,7 @@ def scan(
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,
+    example_input: o.ExampleInput = None,
     evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
     explain: Explain = None,

@@ -43,11 +43,32 @@ Link = Annotated[
 ]
 
 
+FullyConvolutional = Annotated[
+    bool,
+    typer.Option(
+        "--fully-convolutional",
+        help="Make a classifier one for larger images: with --model and --input.",
+        rich_help_panel="Layers",
+    ),
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        "--pool",
+        help="For it, a global average pool: refuse, or behind (a class-activation map).",
+        rich_help_panel="Layers",
+        metavar="WHERE",
+    ),
+]
+
+
 def swap(
     ctx: typer.Context,
     paths: o.Paths,
     out: o.Out = None,
     to: o.To = "linear",
+    fully_convolutional: FullyConvolutional = False,
+    pool: Pool = "refuse",
     layer: o.Layers = None,
     exclude: o.Exclude = None,
     only: o.Only = None,
@@ -58,6 +79,7 @@ def swap(
     geometry: o.GeometryRule = None,
     input_shape: o.InputShape = None,
     model: o.Model = None,
+    example_input: o.ExampleInput = None,
     evidence: o.Evidence = None,
     require_evidence: o.Require = "fingerprint",
     config: o.Config = None,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import fx, nn
@@ -15,9 +15,10 @@ from convsurgeon.dense.rules import Scene, decide
 from convsurgeon.dense.states import Kind, NoHeadError, State
 from convsurgeon.dense.trace import Traced
 from convsurgeon.geometry import Refusal
-from convsurgeon.plan.dense import AXIS, DROP, NORM, HeadStep, Obstacle
+from convsurgeon.plan.dense import AXIS, CONV, DROP, NORM, HeadStep, Obstacle
 from convsurgeon.sources.layers import examine
 
+_DOUBTED = ("CS053", "CS054")
 _NONE = Refusal("CS028", "no Linear behind a flattened map leads to the output")
 
 
@@ -31,6 +32,7 @@ class Head:
         steps: every operation, in the order of the forward.
         obstacles: what stands against it.
         averaged: whether a mean over the map is left to be taken.
+        doubts: for each Linear behind something that no map can be taken through, that.
     """
 
     source: fx.Node | None
@@ -38,6 +40,7 @@ class Head:
     steps: tuple[HeadStep, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
     averaged: bool = False
+    doubts: Mapping[str, Obstacle] = field(default_factory=dict)
 
 
 def read_head(traced: Traced, *, behind: bool) -> Head:
@@ -81,6 +84,7 @@ class _Walk:
         self._steps: list[tuple[fx.Node, HeadStep]] = []
         self._obstacles: list[Obstacle] = []
         self._given: list[State] = []
+        self._doubts: dict[str, Obstacle] = {}
 
     def run(self) -> None:
         """Decide about every operation.
@@ -104,6 +108,9 @@ class _Walk:
         if not isinstance(found, Refusal):
             self._states[call.node] = found.state
             self._steps.append((call.node, found.step))
+            doubtful = [one for one in self._obstacles if one.code in _DOUBTED]
+            if found.step.action == CONV and doubtful:
+                self._doubts[found.step.module] = doubtful[0]
             return
         states = self._scene.of(call)
         if len(call.shape) > 2:
@@ -132,7 +139,14 @@ class _Walk:
         obstacles += self._lost(steps.values())
         ordered = tuple(sorted(steps.values(), key=lambda step: order[step.node]))
         first = opened[0]
-        return Head(first.source, first.state.size, ordered, tuple(obstacles), bool(pooled))
+        return Head(
+            first.source,
+            first.state.size,
+            ordered,
+            tuple(obstacles),
+            bool(pooled),
+            self._doubts,
+        )
 
     def _strays(self, opened: list[Opening]) -> list[Obstacle]:
         """Say what of the head as a whole cannot be: two maps, or rows without a Linear."""

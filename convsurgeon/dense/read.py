@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -19,10 +20,17 @@ from convsurgeon.sources.builders.guard import quiet
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Reading:
-    """A plan, with the graph that it is about; None where the forward cannot be followed."""
+    """A plan, with what it was made from.
+
+    Attributes:
+        plan: of the whole conversion.
+        traced: the forward; None where it cannot be followed.
+        doubts: the Linears of the head whose input is not known to be a flattened map, with why.
+    """
 
     plan: DensePlan
     traced: Traced | None
+    doubts: Mapping[str, Obstacle] = field(default_factory=dict)
 
 
 def read(
@@ -43,14 +51,15 @@ def read(
         except UntraceableError as error:
             return Reading(_refused(plan, (Obstacle("", "CS056", str(error)),)), None)
         head = read_head(traced, behind=behind)
-        return Reading(_planned(plan, traced, head), traced)
+        made = _planned(plan, traced, head)
+        return Reading(made, traced, {**_reordered(made), **head.doubts})
 
 
 def _planned(plan: DensePlan, traced: Traced, head: Head) -> DensePlan:
     if head.source is None:
         return _refused(plan, head.obstacles)
     if len(shape_of(head.source)) != len(shape_of(traced.image)):
-        return _refused(plan, head.obstacles)
+        return replace(plan, steps=head.steps, obstacles=head.obstacles)
     grown = growth(traced, head.source)
     seen = reach(traced, head.source, ancestors(head.source))
     field = seen.field
@@ -70,5 +79,11 @@ def _planned(plan: DensePlan, traced: Traced, head: Head) -> DensePlan:
     )
 
 
+def _reordered(plan: DensePlan) -> dict[str, Obstacle]:
+    """Doubt every Linear where what is flattened is no map in its own order."""
+    found = next((one for one in plan.obstacles if one.code == "CS053"), None)
+    return {step.module: found for step in plan.convs} if found else {}
+
+
 def _refused(plan: DensePlan, obstacles: tuple[Obstacle, ...]) -> DensePlan:
-    return DensePlan(plan.model, plan.image, obstacles=obstacles)
+    return replace(plan, obstacles=obstacles)

@@ -8,7 +8,6 @@ from typing import Any
 from convsurgeon.geometry import Refusal, times
 from convsurgeon.untrusted import safe
 
-SCHEMA = "convsurgeon.fully_convolutional/1"
 CONV, NORM, DROP, AXIS, KEEP = "conv", "norm", "drop", "axis", "keep"
 """What can become of an operation; see `HeadStep`."""
 
@@ -127,4 +126,4 @@ class DensePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as an object of JSON."""
-        return {**asdict(self), "schema": SCHEMA, "possible": self.possible}
+        return {**asdict(self), "possible": self.possible}

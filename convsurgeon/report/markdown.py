@@ -39,6 +39,9 @@ def _lines(value: Plan | SwapReport | Verdict | RestoreReport) -> Iterator[str]:
         yield from _plan(file if isinstance(file, FilePlan) else file.plan)
         if not isinstance(file, FilePlan):
             yield from (line for v in file.verdicts for line in _proofs(v.layers))
+            if file.dense is not None:
+                yield from (f"- {cell(line.strip())}" for line in str(file.dense).splitlines()[1:])
+                yield ""
             how = ", in place, 0 tensor bytes written" if file.in_place else ""
             yield f"output: {cell(file.output or 'none')}, {file.outcome}{how}"
             yield ""

@@ -24,7 +24,7 @@ from convsurgeon.report.plans import (
     shapes,
 )
 from convsurgeon.report.proofs import proof_rows
-from convsurgeon.results import RestoreReport, SwappedFile, SwapReport
+from convsurgeon.results import DenseReport, RestoreReport, SwappedFile, SwapReport
 from convsurgeon.untrusted import safe
 
 
@@ -50,10 +50,20 @@ def _file(console: Console, file: SwappedFile) -> None:
         console.print(Text("  left alone", "dim"))
         console.print(_left_alone(left))
     console.print(Text(f"  {_totals(file)}", "bold"))
+    if file.dense is not None:
+        console.print(_network(file.dense))
     notes(console, file.plan.notes)
     if file.warning:
         console.print(Text(f"  warning: {safe(file.warning)}", "yellow", overflow="fold"))
     _outcome(console, file)
+
+
+def _network(dense: DenseReport) -> RenderableType:
+    """Return what becomes of the model as a whole, and what was found about it."""
+    lines = str(dense).splitlines()
+    texts = [Text("  fully convolutional", "dim")]
+    texts += [Text(safe(line.strip()), overflow="fold") for line in lines[1:]]
+    return Stack(texts[0], *(Padding(text, (0, 0, 0, 4)) for text in texts[1:]))
 
 
 def _leaf(group: Group, verdicts: Sequence[LayerVerdict], others: int) -> RenderableType:
@@ -122,7 +132,10 @@ def _outcome(console: Console, file: SwappedFile) -> None:
 
 
 def _ways_on(file: SwappedFile, whole: str) -> list[tuple[str, str | Text]]:
-    load, undo = f'convsurgeon.load(model, "{safe(whole)}")', "convsurgeon restore"
+    model = (
+        "model" if file.dense is None else "convsurgeon.fully_convolutional(model, images).model"
+    )
+    load, undo = f'convsurgeon.load({model}, "{safe(whole)}")', "convsurgeon restore"
     rows: list[tuple[str, str | Text]] = []
     if file.in_place:
         undo += " --in-place"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from convsurgeon.errors import ModelError
 from convsurgeon.sources.build import PROGRAM, parted
 from convsurgeon.sources.builders import diffusers, function, timm, torchvision
 from convsurgeon.sources.builders import transformers as hugging_face
-from convsurgeon.sources.builders.guard import Way, with_memory
+from convsurgeon.sources.builders.guard import Way, with_memory, without_memory
 from convsurgeon.sources.model import need_torch
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ _MODELS: Mapping[str, Callable[[str, Way], Any]] = {
     "diffusers": diffusers.model_at,
     "function": function.called,
 }
+
+
+def build_bare(spec: str) -> nn.Module:
+    """Build the model that a SPEC names without memory, as its evidence is read.
+
+    Raises:
+        UsageError, ModelError, RefusedError: see `build_live`.
+    """
+    model: nn.Module = _maker(spec)(without_memory)
+    return model
 
 
 def build_live(spec: str, seed: int = 0) -> nn.Module:
@@ -40,13 +51,18 @@ def build_live(spec: str, seed: int = 0) -> nn.Module:
             program.
         RefusedError: CS063 where a config cannot be read.
     """
+    make = _maker(spec)
+    torch = need_torch()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model: nn.Module = make(with_memory)
+    return model
+
+
+def _maker(spec: str) -> Callable[[Way], Any]:
     kind, rest = parted(spec)
     if kind == PROGRAM:
         text = "an exported program has no layers that a swapped file could be loaded into"
         hint = "name the code that it was exported from: --model file.py:function"
         raise ModelError("CS062", text, where=spec, hint=hint)
-    torch = need_torch()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model: nn.Module = _MODELS[kind](rest, with_memory)
-    return model
+    return partial(_MODELS[kind], rest)

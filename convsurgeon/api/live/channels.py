@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self, TypedDict
 from convsurgeon.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convsurgeon.nn.conv import Input
 
 _KINDS: dict[bool | str, Input] = {False: "flat", True: "map", "memory": "view"}
@@ -19,6 +21,8 @@ class ToConv(TypedDict, total=False):
 
     Attributes:
         input_shape: see `Choices`.
+        example_input: images `[B, C, *spatial]` of the shape that the model takes. Its forward is
+            followed, and says of which map each input was flattened; `input_shape` goes first.
         method: see `Choices`.
         channels_first: for `method="1x1"`, what each new layer takes and gives. False (default):
             rows `[..., C]`, as before. True: maps `[B, C, *positions]`, for models whose own code
@@ -31,6 +35,7 @@ class ToConv(TypedDict, total=False):
     """
 
     input_shape: Sequence[str]
+    example_input: Tensor
     method: str
     channels_first: bool | str
     max_channels: int | None

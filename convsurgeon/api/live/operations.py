@@ -25,7 +25,7 @@ from convsurgeon.api.live.objections import (
     taken_by,
 )
 from convsurgeon.api.live.scene import Scene
-from convsurgeon.api.live.survey import FLAT_CONVS, GEMM_CONVS, Survey
+from convsurgeon.api.live.survey import FLAT_CONVS, GEMM_CONVS, Hear, Survey
 from convsurgeon.api.live.together import all_or_none
 from convsurgeon.nn import PatchLinear, SplitConv
 from convsurgeon.plan import FilePlan, LayerPlan, Verdict
@@ -113,12 +113,14 @@ class Order:
         kind: of drop-in.
         where: asked before a layer is replaced.
         channels: where the replaced layers have theirs, and how many.
+        hear: what the model says about its layers -> what it says with more knowledge.
     """
 
     request: Request
     kind: str
     where: Where
     channels: Channels = ROWS
+    hear: Hear | None = None
 
     @property
     def operation(self) -> Operation:
@@ -140,7 +142,7 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
         The plan; where a layer has a rewrite, its drop-in stands there now.
     """
     survey = Survey.of(model)
-    plan = _chosen(survey.plan(order.request), survey, order.where)
+    plan = _chosen(survey.plan(order.request, order.hear), survey, order.where)
     asked: dict[int, Wanted] = {}
     operation = order.operation
     for row in plan.layers:

@@ -10,9 +10,11 @@ it shares with others.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
 
 from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.fully import check_images
 from convsurgeon.api.live.channels import Channels, ToConv
 from convsurgeon.api.live.undoing import check_module
 from convsurgeon.errors import UsageError
@@ -21,6 +23,8 @@ from convsurgeon.rearrangement import CHANNEL_FIRST, CHANNEL_LAST
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from convsurgeon.sources.model import ModelSpeaker
 
 KINDS = ("linear", "gemm")
 
@@ -37,15 +41,14 @@ def swap_module(
     """Replace the layers of a live model by drop-ins that compute the same in the other form.
 
     After an error the model is as it was. Hooks, gradients, flags and ties are kept. Unless `kind`
-    is "gemm" the weights are new parameters: make optimisers, and wrap or shard the model, after
-    the swap. `restore_module` undoes it.
+    is "gemm" weights are new parameters: wrap it after that. `restore_module` undoes it.
 
     Args:
         model: any nn.Module.
         to: "linear" makes a `PatchLinear` or a `GemmConv` of each convolution that is one product;
             "conv" a `FlatConv` of each nn.Linear whose input's shape is known.
         kind: for `to="linear"`: "linear" holds a plain nn.Linear, "gemm" stays a convolution.
-        where: asked with each layer's name and module; false leaves it.
+        where: asked with each name and module; false leaves it.
         layout: see `Choices`; for `kind="linear"`.
         **of_conv: see `ToConv`.
 
@@ -63,12 +66,30 @@ def swap_module(
     check_module(model, "swap_module")
     from convsurgeon.api.live.operations import Order, perform
 
-    return Plan((perform(model, Order(request, kind, where or _everywhere, channels)),))
+    hear = _hearing(model, to, of_conv)
+    return Plan((perform(model, Order(request, kind, where or _everywhere, channels, hear)),))
+
+
+def _hearing(
+    model: nn.Module, to: str, of_conv: ToConv
+) -> Callable[[ModelSpeaker], ModelSpeaker] | None:
+    """Return what adds the inputs of Linears to what a model says; None without an example."""
+    example = of_conv.get("example_input")
+    if example is None:
+        return None
+    if to != "conv":
+        raise UsageError("CS090", "it goes with to='conv'", where="example_input")
+    check_images(example)
+    from convsurgeon.dense.evidence import with_splits
+    from convsurgeon.dense.read import read
+
+    return partial(with_splits, reading=read(model, example.shape, example.dtype), only=False)
 
 
 def _for_all_layers(to: str, layout: str, of_conv: ToConv) -> Choices:
     """Return what `Request` takes: the keywords that files have too."""
-    shared = {name: value for name, value in of_conv.items() if name in Choices.__annotations__}
+    known = Choices.__annotations__.keys() - {"example_input"}  # a shape there, images here
+    shared = {name: value for name, value in of_conv.items() if name in known}
     return cast("Choices", {"to": to, "layout": layout, **shared})
 
 

@@ -5,7 +5,7 @@ Imported by `swap_module` alone, with torch at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from glob import escape
 from math import prod
@@ -35,6 +35,7 @@ from convsurgeon.tree import natural
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Hear = Callable[[ModelSpeaker], ModelSpeaker]
 GEMM_CONVS = (GemmConv1d, GemmConv2d, GemmConv3d)
 FLAT_CONVS = (FlatConv1d, FlatConv2d, FlatConv3d)
 FlatConv = FlatConv1d | FlatConv2d | FlatConv3d
@@ -77,8 +78,12 @@ class Survey:
         title = f"live {type(model).__name__}"
         return cls(title, modules, drop_ins, tensors, frozenset(inside))
 
-    def plan(self, request: Request) -> FilePlan:
+    def plan(self, request: Request, hear: Hear | None = None) -> FilePlan:
         """Decide about every layer as if the model were a file and said itself what it is.
+
+        Args:
+            request: what is to become of which layers.
+            hear: adds to what the model says; None where nothing is added.
 
         Raises:
             UsageError, ContradictionError: where the user's statements do not fit the model.
@@ -89,8 +94,10 @@ class Survey:
         # Tied tensors once, as they are in memory.
         sizes = {id(t := self.tensors[n]): prod(s) * t.dtype.itemsize for n, s in shapes.items()}
         notes = tuple(f"{text} matches no module" for text in request.user.unused(self.tensors))
+        speaker = self._speaker() if hear is None else hear(self._speaker())
+        notes += (speaker.note,) if speaker.note else ()
         contents = Contents(self.title, (Shard(self.title, header),), sum(sizes.values()), notes)
-        made = make_plan(contents, request.user.beside([self._speaker()]), request.wish)
+        made = make_plan(contents, request.user.beside([speaker]), request.wish)
         rows = [*map(self._in_live_words, made.layers), *self._drop_in_rows(request.wish.to)]
         rows.sort(key=lambda row: natural(row.key))
         return replace(made, tensors=len(self.tensors), layers=tuple(rows))
