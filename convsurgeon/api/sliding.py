@@ -53,25 +53,6 @@ class Sliding:
             _check_whole(choices, example)
         return None if example is None else cls(example, fully, pool)
 
-    def shape(self, model: Any) -> tuple[tuple[int, ...], Any]:
-        """Return the shape and the dtype of the images that the text names.
-
-        Args:
-            model: an nn.Module, which may be asked for its own size (`dummy`).
-
-        Raises:
-            UsageError: CS090 where it is no single tensor of floating numbers.
-        """
-        from convsurgeon.api.model_inputs import parse_inputs
-        from convsurgeon.sources.model import need_torch
-
-        make = parse_inputs((self.example,), None)
-        tensors = make(model, need_torch().float32, 0).tensors if make else ()
-        if len(tensors) != 1 or not tensors[0].is_floating_point() or tensors[0].dim() < 3:
-            text = f"{self.example!r} is no batch of images [B, C, *spatial]"
-            raise UsageError("CS090", text, where="--input", hint="write 1x3x224x224")
-        return tuple(tensors[0].shape), tensors[0].dtype
-
 
 def _check_evidence(choices: Mapping[str, Any], example: str | None) -> None:
     if choices.get("pool", POOLS[0]) != POOLS[0]:
