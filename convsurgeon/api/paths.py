@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
-from convsurgeon.store import PICKLE_SUFFIXES, expand, journal_of, recover
+from convsurgeon.store import PICKLE_SUFFIXES, expand, itself, recover
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 SAFETENSORS = ".safetensors"
@@ -136,8 +136,7 @@ def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
     """
     found = [p for p in (folder.rglob("*") if recursive else folder.iterdir()) if p.is_file()]
     for path in found:
-        if os.path.lexists(journal_of(path)):
-            recover(Path(os.path.realpath(path)))
+        recover(itself(path))
     yield from (p for p in sorted(found) if p.is_file())
 
 

@@ -9,6 +9,7 @@ from convsurgeon.errors import RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.held import busy
 from convsurgeon.store.journal import journal_of
+from convsurgeon.store.opening import is_there
 from convsurgeon.store.recovery import recover
 from convsurgeon.store.sidecar import with_sidecar
 from convsurgeon.store.source import SafetensorsFile, read_alone
@@ -37,7 +38,7 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
     except RecipeError:
         _check_unchanged(file)  # then the sidecar is newer than what was read
         raise
-    if os.path.lexists(journal_of(real)):  # begun since: what was read may be half of each
+    if is_there(journal_of(real)):  # begun since: what was read may be half of each
         raise busy(path)
     return found
 

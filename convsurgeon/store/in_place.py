@@ -152,8 +152,10 @@ def forget(journal: Journal, folder: Path) -> None:
     try:
         sync(folder)
         for member in journal.members:
-            remove_stale(journal_of(folder / member.name))
-            journal_of(folder / member.name).unlink(missing_ok=True)
+            path = folder / member.name
+            journal_of(path).unlink(missing_ok=True)
+            remove_stale(journal_of(path))
+            remove_stale(sidecar_of(path))
         sync(folder)
     except OSError as error:
         message = f"the file is rewritten, but the last sync failed: {error.strerror}"

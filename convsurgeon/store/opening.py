@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -31,6 +32,23 @@ def opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a name is taken; unlike `os.path.lexists`, a failing disk does not say no.
+
+    Raises:
+        UnreadableError: CS037 where the system cannot tell.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise unreadable(path, error) from None
+    return True
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableError:

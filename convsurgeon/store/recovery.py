@@ -10,7 +10,7 @@ from convsurgeon.store.files import sync, writing
 from convsurgeon.store.held import Held, held
 from convsurgeon.store.in_place import beginning, forget, put
 from convsurgeon.store.journal import MAX_BYTES, SUFFIX, Journal, Member, journal_of
-from convsurgeon.store.opening import opened
+from convsurgeon.store.opening import is_there, opened
 
 _BLOCK = 512
 
@@ -65,7 +65,7 @@ def _transaction(path: Path) -> Journal | None:
 
 def _journal_at(path: Path) -> Journal | None:
     place = journal_of(path)
-    if not os.path.lexists(place):
+    if not is_there(place):
         return None
     try:
         with opened(place) as fd, open(fd, "rb", closefd=False) as file:

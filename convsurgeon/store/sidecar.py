@@ -21,7 +21,7 @@ from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe, recipe_of
-from convsurgeon.store.opening import opened
+from convsurgeon.store.opening import is_there, opened
 from convsurgeon.store.source import SafetensorsFile
 
 SUFFIX = ".convsurgeon.json"
@@ -114,7 +114,7 @@ def with_sidecar(file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER) -> Safe
         UnreadableError: CS037 where it cannot be read.
     """
     beside = (sidecar_of(p) for p in dict.fromkeys((file.path, Path(os.path.realpath(file.path)))))
-    place = next((path for path in beside if os.path.lexists(path)), None)
+    place = next((path for path in beside if is_there(path)), None)
     if place is None:
         return file
     sidecar = read_sidecar(place, limit)

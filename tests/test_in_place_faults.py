@@ -1,0 +1,237 @@
+"""Every call to the system that a run in place makes fails in turn, and so does every recovery."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from convsurgeon.errors import ConvsurgeonError, NotSyncedError
+from convsurgeon.store import in_place, journal_of
+from tests.in_place_cases import CASES, Case, Faults, content, io_error, name_of, put_back
+from tests.in_place_kills import Tally
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder where syncing costs nothing, if there is such a place."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=MEMORY) as place:
+        yield Path(place)
+
+
+def outcome(case: Case, folder: Path, faults: Faults) -> str:
+    """Act under faults; return `done`, `warned`, or the code of the error."""
+    with faults.installed():
+        try:
+            report: Any = case.act(folder)
+        except ConvsurgeonError as error:
+            return error.code
+        except OSError:  # on the command line CS037
+            return "refused"
+    warned = [
+        file for file in report.files if getattr(file, "warning", "") or getattr(file, "note", "")
+    ]
+    return "warned" if warned else "done"
+
+
+def calls_of(case: Case, folder: Path) -> list[str]:
+    faults = Faults(io_error)
+    assert outcome(case, folder, faults) == "done"
+    return faults.calls
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one call", "from one call on"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_that_fails(name: str, lasting: bool, folder: Path) -> None:
+    case = CASES[name]
+    old, new = case.both(folder)
+    calls = calls_of(case, folder)
+    assert {"pwrite", "fsync", "unlink", "flock"} <= set(calls)
+    seen: set[str] = set()
+    for number in range(len(calls)):
+        put_back(folder, old)
+        found = outcome(case, folder, Faults(io_error, number, lasting=lasting))
+        seen.add(found)
+        at_once = content(folder)
+        if found == "done":
+            assert visible(folder) == new, number
+        elif found == "warned":
+            assert new.items() <= at_once.items(), number
+        elif found != "CS077":  # it was put back at once
+            assert old.items() <= at_once.items(), (number, found)
+        case.settle(folder)
+        assert visible(folder) in (old, new), (number, found)
+        if content(folder).keys() - visible(folder).keys():  # the next run that writes removes it
+            case.act(folder)
+            assert content(folder) == new, number
+    # A disk that stays broken cannot take anything back either.
+    assert {"CS077"} <= seen if lasting else {"done", "CS071"} <= seen
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but stale temporaries, which the next run that writes removes."""
+    return {name: data for name, data in content(folder).items() if not name.endswith("-tmp")}
+
+
+def test_the_order_of_the_calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reaches the file before its journal is synced under its name, in a synced folder."""
+    case = CASES["with a sidecar"]
+    case.make(folder)
+    place, events = journal_of(folder / "model.safetensors"), []
+    fsync, pwrite, unlink = os.fsync, os.pwrite, os.unlink
+
+    def kind(fd: int) -> str:
+        name = name_of(fd).removeprefix(".")
+        if name == folder.name:
+            return f"sync folder with{'' if place.exists() else 'out'} journal"
+        beside = "journal" if name.startswith(place.name) else "sidecar"
+        return "file" if name == "model.safetensors" else beside
+
+    def synced(fd: int) -> None:
+        fsync(fd)
+        found = kind(fd)
+        events.append(found if found.startswith("sync") else f"sync {found}")
+
+    def written(fd: int, *args: Any) -> int:
+        events.append(f"write {kind(fd)}")
+        return pwrite(fd, *args)
+
+    def removed(path: Any, **more: Any) -> None:
+        if Path(path) == place:
+            events.append("remove journal")
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "pwrite", written)
+    monkeypatch.setattr(os, "unlink", removed)
+    case.act(folder)
+    steps = [
+        *("write journal", "sync journal", "sync folder with journal", "write file", "sync file"),
+        *("write sidecar", "sync sidecar", "sync folder with journal", "remove journal"),
+        "sync folder without journal",
+    ]
+    assert [event for event, _ in groupby(events)][: len(steps)] == steps
+
+
+@pytest.mark.parametrize("name", ["with a sidecar", "shards"])
+def test_an_interrupt_takes_everything_back(name: str, folder: Path) -> None:
+    case = CASES[name]
+    old, new = case.both(folder)
+    calls = calls_of(case, folder)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    ends = set()
+    for number in range(len(calls)):
+        put_back(folder, old)
+        with suppress(KeyboardInterrupt):
+            outcome(case, folder, Faults(interrupt, number))
+        case.settle(folder)
+        assert visible(folder) in (old, new)
+        ends.add(visible(folder) == new)
+    assert ends == {False, True}  # before and behind the point of no return
+
+
+def test_short_writes_are_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["with a sidecar"]
+    _, new = case.both(folder)
+    pwrite, pread = os.pwrite, os.pread
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, bytes(data[:100]), at))
+    monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 100), at))
+    case.act(folder)
+    assert content(folder) == new
+
+
+@pytest.mark.parametrize("call", ["nothing", "lies"])
+def test_a_disk_that_takes_nothing_and_one_that_lies(
+    call: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["with a sidecar"]
+    old, _ = case.both(folder)
+    pwrite = os.pwrite
+
+    def lying(fd: int, data: Any, at: int) -> int:
+        if name_of(fd).endswith("-tmp"):
+            return pwrite(fd, data, at)
+        return 0 if call == "nothing" else len(data)
+
+    monkeypatch.setattr(os, "pwrite", lying)
+    with pytest.raises(ConvsurgeonError) as caught:
+        case.act(folder)
+    # What takes nothing takes nothing back; what only claims to write has the old header still.
+    assert caught.value.code == ("CS077" if call == "nothing" else "CS071")
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    case.settle(folder)
+    assert visible(folder) == old
+
+
+def test_a_last_sync_that_fails_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["with a sidecar"]
+    _, new = case.both(folder)
+
+    def failing(journal: Any, folder: Path) -> None:
+        raise NotSyncedError("CS073", "the file is rewritten, but the last sync failed")
+
+    monkeypatch.setattr(in_place, "forget", failing)
+    report: Any = case.act(folder)
+    assert "CS073" in report.files[0].warning
+    assert report.exit_code() == 4
+    assert content(folder) == new
+
+
+def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["with a sidecar"]
+    old, _ = case.both(folder)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ConvsurgeonError, match="No space left") as caught:
+        case.act(folder)
+    assert caught.value.code == "CS071"
+    assert content(folder) == old
+
+
+TORN = ("with a sidecar", "restored", "shards")  # in the others all that changes is in one write
+KILLS = [
+    *((name, "run") for name in CASES),
+    ("with a sidecar", "recovery"),
+    pytest.param("shards", "recovery", marks=pytest.mark.long),
+]
+
+
+def tally_of(name: str, what: str, folder: Path) -> Tally:
+    command = [sys.executable, "-m", "tests.in_place_kills", name, what, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Tally(**json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("name", "what"), KILLS)
+def test_a_process_that_is_killed(name: str, what: str, folder: Path) -> None:
+    """At every call, before it and in the middle of each write; then the file is used."""
+    tally = tally_of(name, what, folder)
+    assert tally.lost == []
+    assert min(tally.old, tally.new, tally.journals) > 0
+    assert tally.torn > 0 or name not in TORN
+
+
+def test_the_harness_sees_a_writer_without_a_journal(folder: Path) -> None:
+    assert tally_of("with a sidecar", "unsafe", folder).lost
