@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import convsurgeon as cs
+from convsurgeon.store import in_place
 from tests.cli_helpers import STATED, Tensor, f32, model_file, model_tensors, write
 from tests.files import index_of
 
@@ -114,6 +115,23 @@ def io_error() -> None:
 def killed() -> None:
     """Die as nothing can prevent."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Cut(BaseException):
+    """What stops a run without giving it time to clean up."""
+
+
+@contextmanager
+def cut_at(monkeypatch: pytest.MonkeyPatch, call: str) -> Iterator[None]:
+    """Have a run end as by SIGKILL when it calls a function of the transaction."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(in_place, "_take_back", lambda *_, **__: None)
+        patch.setattr(in_place, call, stop)
+        yield
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from convsurgeon.errors import RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.held import busy
 from convsurgeon.store.journal import journal_of
-from convsurgeon.store.opening import is_there
+from convsurgeon.store.opening import is_there, itself
 from convsurgeon.store.recovery import recover
 from convsurgeon.store.sidecar import with_sidecar
 from convsurgeon.store.source import SafetensorsFile, read_alone
@@ -30,7 +29,7 @@ def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> Safetensors
         RecipeError: CS076 for the sidecar of another file, or a damaged one.
         OutputError: CS077 where an interrupted run cannot be undone, CS078 where one is at work.
     """
-    real = Path(os.path.realpath(path))
+    real = itself(path)
     recover(real)
     file = read_alone(path, limit)
     try:

@@ -34,6 +34,15 @@ def opened(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
+def itself(path: Path) -> Path:
+    """Return the file that a path leads to, where it is a link.
+
+    Every other path stays as it is: a relative one may be all that permissions allow.
+    """
+    is_link = os.path.islink(path)  # noqa: PTH114 - no error for a name that is too long
+    return Path(os.path.realpath(path)) if is_link else path
+
+
 def is_there(path: Path) -> bool:
     """Tell whether a name is taken; unlike `os.path.lexists`, a failing disk does not say no.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from convsurgeon.errors import RecipeError
 from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe, recipe_of
-from convsurgeon.store.opening import is_there, opened
+from convsurgeon.store.opening import is_there, itself, opened
 from convsurgeon.store.source import SafetensorsFile
 
 SUFFIX = ".convsurgeon.json"
@@ -113,7 +112,7 @@ def with_sidecar(file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER) -> Safe
         RecipeError: CS076 where the sidecar is damaged or about another file.
         UnreadableError: CS037 where it cannot be read.
     """
-    beside = (sidecar_of(p) for p in dict.fromkeys((file.path, Path(os.path.realpath(file.path)))))
+    beside = (sidecar_of(p) for p in dict.fromkeys((file.path, itself(file.path))))
     place = next((path for path in beside if is_there(path)), None)
     if place is None:
         return file
