@@ -17,7 +17,7 @@ from convsurgeon.errors import ConvsurgeonError, OutputError
 from convsurgeon.store import sidecar_of
 from tests.cli_helpers import EMBED, STATED, document, invoke, model_file, model_shards
 from tests.files import unprivileged
-from tests.in_place_cases import CASES, content, padded, swap_in_place
+from tests.in_place_cases import CASES, content, header_end, padded, swap_in_place
 
 
 @pytest.fixture
@@ -153,6 +153,19 @@ def test_weights_that_would_have_to_be_permuted_back(path: Path, tmp_path: Path)
     error = refused(lambda: cs.restore(out, in_place=True))
     assert (error.code, "have to move back" in error.message) == ("CS075", True)
     assert content(tmp_path) == before
+
+
+def test_tensors_that_are_named_anew(tmp_path: Path) -> None:
+    path = padded(tmp_path / "model.safetensors", 4096)
+    before = content(tmp_path)
+    error = refused(lambda: swap_in_place(path, child_keys=True))
+    assert (error.code, "other names" in error.message) == ("CS075", True)
+    assert content(tmp_path) == before
+    out = tmp_path / "out.safetensors"
+    cs.swap(path, out, geometry=STATED, verify="bits", child_keys=True)
+    assert header_end(out) == header_end(path)
+    error = refused(lambda: cs.restore(out, in_place=True))
+    assert (error.code, "old names" in error.message) == ("CS075", True)
 
 
 def test_a_header_of_another_length(path: Path, tmp_path: Path) -> None:

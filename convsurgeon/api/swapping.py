@@ -94,8 +94,6 @@ def _swap_all(run: _Run, paths: Paths) -> SwapReport:
         recursive = run.planner.request.read.recursive
         found = _checkpoints(found, troubles, recursive=recursive)
     run = replace(run, alone=len(found) + len(troubles) == 1)
-    if run.out is not None and not run.alone and names_file(run.out):
-        raise no_folder(run.out)
     return _swap_each(run, found, troubles)
 
 

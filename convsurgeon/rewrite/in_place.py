@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convsurgeon.errors import OutputError
-from convsurgeon.header import Header, lay_out
+from convsurgeon.header import Header, lay_out, parse
 from convsurgeon.header.layout import text_length
 from convsurgeon.header.parse import LENGTH_BYTES
 from convsurgeon.plan import METADATA_KEY, LayerPlan, Recipe
@@ -61,13 +61,16 @@ def check_header_only(source: Source, layers: Sequence[LayerPlan]) -> None:
     """Refuse a plan that takes more than another header.
 
     Raises:
-        OutputError: CS075 for a PyTorch file, and for weights whose elements change places.
+        OutputError: CS075 for a PyTorch file, and for weights whose elements change places, or
+            whose names change: an index would have to change with them.
     """
     if source.path.suffix in PICKLE_SUFFIXES:
         raise _unfit(source, "a PyTorch file has no such header")
     for layer in layers:
         if layer.rewrite and layer.rewrite.arrangement.moves_bytes:
             raise _unfit(source, f"{layer.module} is permuted to {layer.rewrite.layout}")
+        if layer.rewrite and layer.rewrite.child:
+            raise _unfit(source, f"{layer.module} gets other names")
 
 
 def undone_header(source: Source, reader: Reader, output: Output) -> NewHeader:
@@ -79,13 +82,17 @@ def undone_header(source: Source, reader: Reader, output: Output) -> NewHeader:
         output: the original, from `undone`.
 
     Raises:
-        OutputError: CS075 where elements moved, or the original's header has another length.
+        OutputError: CS075 where elements moved or tensors were named anew, or the original's
+            header has another length.
     """
     for name, moves in output.moves.items():
         if any(move.moves_bytes for move in moves):
             raise _unfit(source, f"the elements of {name} have to move back")
     if len(output.prefix) != len(reader.prefix()):
         raise _unfit(source, "the original's header has another length")
+    before = parse(output.prefix[LENGTH_BYTES:], source.header.data_bytes)
+    if before.by_name.keys() != source.header.by_name.keys():
+        raise _unfit(source, "tensors get their old names back")
     return NewHeader(output.prefix, None)
 
 

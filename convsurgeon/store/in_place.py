@@ -64,8 +64,11 @@ def _write_journals(journal: Journal, folder: Path, files: Held) -> None:
     leader = folder / journal.leader
     try:
         content = journal.to_bytes()
+        Journal.parse(content)  # what recovery would not act on must not be relied on
     except ValueError as error:
-        raise OutputError("CS075", str(error), where=leader, hint="swap to a new folder") from None
+        message = f"not possible in place: {error}"
+        hint = "write a new file instead: leave --in-place away"
+        raise OutputError("CS075", message, where=leader, hint=hint) from None
     # The leader's first: without it the others lead nowhere, and are removed by whoever finds them.
     _write_beside(journal_of(leader), content, leader)
     for path in files:
