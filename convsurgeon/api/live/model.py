@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convsurgeon.errors import MismatchError
-from convsurgeon.nn import PatchLinear
+from convsurgeon.nn import PatchLinear, SplitConv
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,18 +69,26 @@ class LiveModel:
                 found[f"{path}.{attribute}" if path else attribute] = slot
         return found
 
-    def inner_names(self) -> dict[str, str]:
-        """Return where a `PatchLinear` keeps what a file calls its weight and its bias."""
+    def inner_names(self) -> dict[str, tuple[str, ...]]:
+        """Return where a drop-in keeps what a file calls its weight and its bias.
+
+        One name, inside of a `PatchLinear`, or those of a `SplitConv`'s parts in their order.
+        """
         from torch import nn
 
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for path, module in self._walk():
+            outer = f"{path}." if path else ""
             # An adapter or a quantiser in the inner layer's place has tensors of its own.
             if isinstance(module, PatchLinear) and type(module.linear) is nn.Linear:
-                outer, inner = (f"{path}." if path else ""), f"{path}.linear".lstrip(".")
-                found[f"{outer}weight"] = f"{inner}.weight"
-                if module.linear.bias is not None:
-                    found[f"{outer}bias"] = f"{inner}.bias"
+                inner, has_bias = [f"{outer}linear"], module.linear.bias is not None
+            elif isinstance(module, SplitConv):
+                inner = [f"{outer}parts.{i}" for i in range(len(module.parts))]
+                has_bias = module.bias is not None
+            else:
+                continue
+            for name in ("weight", "bias") if has_bias else ("weight",):
+                found[f"{outer}{name}"] = tuple(f"{one}.{name}" for one in inner)
         return found
 
     def names(self) -> set[str]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate, pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -39,16 +40,18 @@ class Way:
     Attributes:
         slot: the place.
         moves: what is done to the tensor on the way.
+        rows: which of its rows then belong there; None for all.
     """
 
     slot: Slot
     moves: tuple[Rearrangement, ...]
+    rows: slice | None = None
 
     def fit(self, tensor: Tensor) -> Tensor:
         """Return the tensor in the form that the place has; a view where one will do."""
         for move in self.moves:
             tensor = tensor.reshape(move.split).permute(move.axes).reshape(move.target)
-        return tensor
+        return tensor if self.rows is None else tensor[self.rows]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,7 +63,7 @@ class Placement:
         ignored: keys that stay in the file because the model's library says so.
     """
 
-    ways: tuple[tuple[Unit, dict[str, Way]], ...]
+    ways: tuple[tuple[Unit, dict[str, tuple[Way, ...]]], ...]
     ignored: tuple[str, ...]
 
 
@@ -92,7 +95,7 @@ class Placing:
         strange: list[Unit] = []
         for unit in translation.units:
             found = unit.run({key: empty[key] for key in unit.keys})
-            if all(self._inside(name) in self.slots for name in found):
+            if all(place in self.slots for name in found for place in self._inside(name)):
                 known.append((unit, found))
             else:
                 strange.append(unit)
@@ -101,25 +104,27 @@ class Placing:
         if lost:
             message = f"no file holds {_some(lost)}, and the model has it on the meta device"
             raise MismatchError("CS084", message, hint="build the model with memory")
-        ways = tuple((u, {n: self._way(u, n, t) for n, t in found.items()}) for u, found in known)
+        ways = tuple((u, {n: self._ways(u, n, t) for n, t in found.items()}) for u, found in known)
         return Placement(ways, tuple(sorted(key for unit in strange for key in unit.keys)))
 
-    def _inside(self, name: str) -> str:
-        return self.inner.get(name, name)
+    def _inside(self, name: str) -> tuple[str, ...]:
+        return self.inner.get(name, (name,))
 
     def _check_names(
         self, translation: Translation, names: list[str], strange: Iterable[Unit]
     ) -> None:
-        places = [self._inside(name) for name in names]
+        places = [place for name in names for place in self._inside(name)]
         filled = {id(self.slots[place]) for place in places}
-        outer = {inner: name for name, inner in self.inner.items()}
-        missing = [
+        outer = {place: name for name, places in self.inner.items() for place in places}
+        lacking = [
             outer.get(name, name)
             for name, slot in self.slots.items()
             if id(slot) not in filled and (slot.tensor.is_meta or not translation.may_lack(name))
         ]
+        missing = list(dict.fromkeys(lacking))  # all parts of one tensor are missing together
         unexpected = [k for u in strange if not translation.may_drop(u.name) for k in u.keys]
-        twice = [outer.get(name, name) for name, n in Counter(places).items() if n > 1]
+        often = [outer.get(name, name) for name, n in Counter(places).items() if n > 1]
+        twice = list(dict.fromkeys(often))
         wrong = [
             f"{len(found)} {what}: {_some(sorted(found))}"
             for found, what in ((missing, "missing"), (unexpected, "unexpected"), (twice, "twice"))
@@ -130,24 +135,28 @@ class Placing:
             message = f"the file's tensors are not the model's; {'; '.join(wrong)}"
             raise MismatchError("CS084", message, hint=hint)
 
-    def _way(self, unit: Unit, name: str, tensor: Tensor) -> Way:
-        slot = self.slots[self._inside(name)]
-        wanted = slot.tensor.dtype
+    def _ways(self, unit: Unit, name: str, tensor: Tensor) -> tuple[Way, ...]:
+        slots = [self.slots[place] for place in self._inside(name)]
+        wanted = slots[0].tensor.dtype
         if tensor.dtype != wanted:
             floats = tensor.is_floating_point() and wanted.is_floating_point
             if not (self.cast and floats):
                 message = f"the file has {tensor.dtype}, the model {wanted}"
                 hint = f"model.to({tensor.dtype}), or cast=True" if floats else ""
                 raise MismatchError("CS084", message, where=unit.keys[0], hint=hint)
-        return Way(slot, self._moves(unit.keys[0], name, tuple(tensor.shape), slot))
+        shape, key = tuple(slots[0].tensor.shape), unit.keys[0]
+        if len(slots) == 1:
+            return (Way(slots[0], self._moves(key, name, tuple(tensor.shape), shape)),)
+        ends = list(accumulate((len(slot.tensor) for slot in slots), initial=0))
+        moves = self._moves(key, name, tuple(tensor.shape), (ends[-1], *shape[1:]))
+        return tuple(Way(s, moves, slice(*p)) for s, p in zip(slots, pairwise(ends), strict=True))
 
     def _moves(
-        self, key: str, name: str, shape: tuple[int, ...], slot: Slot
+        self, key: str, name: str, shape: tuple[int, ...], target: tuple[int, ...]
     ) -> tuple[Rearrangement, ...]:
         """Return the way into the place: from what the recipe began with, else from what it is."""
         holder = self.live.now(name.rpartition(".")[0]) if name.endswith("weight") else None
-        target, effect = tuple(slot.tensor.shape), self.effects.get(key)
-        inner = self.inner.get(name, name) != name
+        effect, inner = self.effects.get(key), name in self.inner
         if effect is not None:
             into = _into(holder, effect.before, target, inner=inner)
             if into is not None:

@@ -98,7 +98,7 @@ class Transfer:
         """
         claims: dict[int, list[tuple[Unit, str, Way]]] = {}
         for unit, ways in placement.ways:
-            for name, way in ways.items():
+            for name, way in ((name, way) for name, each in ways.items() for way in each):
                 claims.setdefault(id(way.slot), []).append((unit, name, way))
         for first, *others in claims.values():
             for other in others:
@@ -111,10 +111,11 @@ class Transfer:
         for unit, ways in placement.ways:
             self._fill(unit, ways)  # what is read dies with the call, before the next is read
 
-    def _fill(self, unit: Unit, ways: dict[str, Way]) -> None:
+    def _fill(self, unit: Unit, ways: dict[str, tuple[Way, ...]]) -> None:
         results = unit.run(self._read(unit))
-        for name, way in ways.items():
-            _put(way.slot, way.fit(results[name]))
+        for name, each in ways.items():
+            for way in each:
+                _put(way.slot, way.fit(results[name]))
 
     def _value(self, unit: Unit, name: str, way: Way) -> Tensor:
         return way.fit(unit.run(self._read(unit))[name])
