@@ -1,0 +1,337 @@
+"""What `fully_convolutional` refuses: each with its code and its reason, and a model left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - as models are written
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+import convsurgeon as cs
+from tests.dense_cases import FLATTENED, Styled
+
+MAP = 4 * 6 * 5
+"""Features of the map `[4, 6, 5]` that images `[1, 1, 8, 7]` become."""
+
+
+class Net(nn.Module):
+    """A trunk, and whatever a case does behind it."""
+
+    def __init__(self, behind: Callable[[Any, Tensor], Any], **parts: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.fc, self.behind = nn.Conv2d(1, 4, 3), nn.Linear(MAP, 3), behind
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.behind(self, self.conv(x))
+
+
+def sequence(*behind: nn.Module) -> nn.Module:
+    """The same trunk, and modules behind it."""
+    return nn.Sequential(nn.Conv2d(1, 4, 3), *behind)
+
+
+def flat(x: Tensor) -> Tensor:
+    return torch.flatten(x, 1)
+
+
+def parametrised() -> nn.Module:
+    return sequence(nn.Flatten(), parametrizations.weight_norm(nn.Linear(MAP, 3)))
+
+
+def hooked() -> nn.Module:
+    linear = nn.Linear(MAP, 3)
+    linear.register_forward_hook(lambda _m, _i, o: 2 * o)
+    return sequence(nn.Flatten(), linear)
+
+
+def hooked_flatten() -> nn.Module:
+    flatten = nn.Flatten()
+    flatten.register_forward_hook(lambda _m, _i, o: 2 * o)
+    return sequence(flatten, nn.Linear(MAP, 3))
+
+
+class Scaled(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return 2 * super().forward(input)
+
+
+def tied() -> nn.Module:
+    model = sequence(nn.Flatten(), nn.Linear(MAP, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    vars(model)["_modules"]["4"].weight = vars(model)["_modules"]["3"].weight
+    return model
+
+
+def twice(net: Any, x: Tensor) -> Any:
+    return net.fc(flat(x)) + net.fc(flat(x * 2))
+
+
+def decides(net: Any, x: Tensor) -> Any:
+    if x.mean() > 0:
+        x = x * 2
+    return net.fc(flat(x))
+
+
+def checks(net: Any, x: Tensor) -> Any:
+    assert x.shape[-1] == 5
+    return net.fc(flat(x))
+
+
+def takes_apart(net: Any, x: Tensor) -> Any:
+    return torch.stack([net.fc(flat(one.unsqueeze(0))) for one in x])
+
+
+class Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, 4, 6, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table
+
+
+def facenet(net: Any, x: Tensor) -> Any:
+    return net.fc(x.permute(0, 3, 2, 1).contiguous().view(x.size(0), -1))
+
+
+def turned(net: Any, x: Tensor) -> Any:
+    return net.fc(flat(x.transpose(2, 3)))
+
+
+def reshaped(net: Any, x: Tensor) -> Any:
+    b, c, h, w = x.shape
+    return net.fc(flat(flat(x).view(b, c * h, w).transpose(1, 2)))
+
+
+def tokens(net: Any, x: Tensor) -> Any:
+    return net.fc(flat(x.flatten(2).transpose(1, 2)))
+
+
+def two_maps(net: Any, x: Tensor) -> Any:
+    return net.fc(flat(x)) + net.other(flat(F.relu(x)[:, :, 1:, 1:]))
+
+
+def beside(net: Any, x: Tensor) -> Any:
+    return torch.cat([net.fc(flat(x)), net.other(flat(F.relu(x)[:, :, 1:, 1:]))], dim=1)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
+    "no head": (lambda: sequence(nn.ReLU()), "CS028", "no Linear behind a flattened map"),
+    "a head without a Linear": (lambda: sequence(nn.Flatten()), "CS028", "no Linear behind"),
+    "a Linear over the channels": (
+        lambda: Net(
+            lambda net, x: net.tokens(x.flatten(2).transpose(1, 2)), tokens=nn.Linear(4, 3)
+        ),
+        "CS028",
+        "no Linear behind a flattened map",
+    ),
+    "a global average pool": (
+        lambda: sequence(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+        "CS029",
+        "pool='behind' makes a class-activation map of it",
+    ),
+    "a mean": (
+        lambda: Net(lambda net, x: net.last(x.mean([2, 3])), last=nn.Linear(4, 3)),
+        "CS029",
+        "a global average pool over 6×5",
+    ),
+    "a pool that changes the map": (
+        lambda: sequence(nn.AdaptiveAvgPool2d((3, 5)), nn.Flatten(), nn.Linear(60, 3)),
+        "CS055",
+        "makes 3×5 of 6×5, at any size",
+    ),
+    "a global max pool": (
+        lambda: sequence(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
+        "CS055",
+        "makes 1×1 of 6×5, at any size",
+    ),
+    "a LayerNorm on the flattened map": (
+        lambda: sequence(nn.Flatten(), nn.LayerNorm(MAP), nn.Linear(MAP, 3)),
+        "CS053",
+        "a LayerNorm stands between the flattening and the Linear",
+    ),
+    "a BatchNorm1d on the flattened map": (
+        lambda: sequence(nn.Flatten(), nn.BatchNorm1d(MAP), nn.Linear(MAP, 3)),
+        "CS054",
+        "it normalises each of 120 positions",
+    ),
+    "a PReLU on the flattened map": (
+        lambda: sequence(nn.Flatten(), nn.PReLU(MAP), nn.Linear(MAP, 3)),
+        "CS054",
+        "it has a slope for each of 120",
+    ),
+    "a LayerNorm between Linears": (
+        lambda: sequence(nn.Flatten(), nn.Linear(MAP, 3), nn.LayerNorm(3), nn.Linear(3, 3)),
+        "CS054",
+        "a LayerNorm stands between two Linears",
+    ),
+    "the order of FaceNet": (
+        lambda: Net(facenet),
+        "CS053",
+        "its order is not channel, height, width",
+    ),
+    "height and width exchanged": (lambda: Net(turned), "CS053", "its order is not channel"),
+    "a reshape of the flattened map": (lambda: Net(reshaped), "CS053", "it is no map of the image"),
+    "rows of tokens": (lambda: Net(tokens), "CS053", "has 3 axes, the image 4"),
+    "a slice of the flattened map": (
+        lambda: Net(lambda net, x: net.part(flat(x)[:, 10:]), part=nn.Linear(MAP - 10, 3)),
+        "CS053",
+        "getitem takes the flattened map",
+    ),
+    "a softmax over the images": (
+        lambda: sequence(nn.Flatten(), nn.Linear(MAP, 3), nn.Softmax(dim=0)),
+        "CS054",
+        "along axis 0, which is not that of the classes",
+    ),
+    "the best class": (
+        lambda: Net(lambda net, x: net.fc(flat(x)).argmax(1, keepdim=True)),
+        "CS054",
+        "argmax of features is not known to work on maps",
+    ),
+    "the flattened map as an output": (
+        lambda: Net(lambda net, x: (net.fc(flat(x)), flat(x))),
+        "CS054",
+        "is given out as well",
+    ),
+    "two maps": (
+        lambda: Net(two_maps, other=nn.Linear(80, 3)),
+        "CS054",
+        "add of two values that do not lie over the same map",
+    ),
+    "two maps side by side": (
+        lambda: Net(beside, other=nn.Linear(80, 3)),
+        "CS054",
+        "the head takes several maps",
+    ),
+    "a Linear that is called twice": (lambda: Net(twice), "CS016", "it is called 2 times"),
+    "tied weights": (tied, "CS016", "its weight is tied to that of another layer"),
+    "a weight that the forward reads": (
+        lambda: Net(lambda net, x: net.fc(flat(x)) + net.fc.weight.sum()),
+        "CS016",
+        "the forward reads its weight beside calling it",
+    ),
+    "a product with a parameter": (
+        lambda: Net(lambda net, x: F.linear(flat(x), net.fc.weight)),
+        "CS007",
+        "fc.weight is used by a forward of its own",
+    ),
+    "a subclass": (
+        lambda: sequence(nn.Flatten(), Scaled(MAP, 3)),
+        "CS007",
+        "is used by a forward of its own",
+    ),
+    "a hook": (hooked, "CS007", "a hook on this Linear"),
+    "a hook on what is dropped": (hooked_flatten, "CS024", "_forward_hooks, which would be lost"),
+    "a parametrised weight": (parametrised, "CS008", "is computed from other tensors"),
+    "a table of positions": (
+        lambda: sequence(Positions(), nn.Flatten(), nn.Linear(MAP, 3)),
+        "CS055",
+        "it takes no larger image",
+    ),
+    "a view with sizes": (
+        lambda: Net(lambda net, x: net.fc(flat(x.view(-1, 4, 6, 5) * 2))),
+        "CS055",
+        "it has a size in it",
+    ),
+    "an image of one size": (
+        lambda: Net(lambda net, x: net.fc(flat(F.interpolate(x, size=(6, 5))))),
+        "CS055",
+        "its result is 4×6×5 however large the image is",
+    ),
+    "a batch of one size": (
+        lambda: Net(lambda net, x: net.fc(flat(x.view(2, 4, x.shape[2], x.shape[3])))),
+        "CS055",
+        "takes no larger image",
+    ),
+    "a map larger than the image": (
+        lambda: sequence(nn.Upsample(scale_factor=2), nn.Flatten(), nn.Linear(MAP * 4, 3)),
+        "CS055",
+        "it is larger than the image",
+    ),
+    "a decision by values": (lambda: Net(decides), "CS056", "decides by the values"),
+    "a check of the size": (lambda: Net(checks), "CS056", "decides by the size"),
+    "a loop over the images": (lambda: Net(takes_apart), "CS056", "takes a tensor apart in a loop"),
+    "an image that does not fit": (
+        lambda: sequence(nn.Flatten(), nn.Linear(MAP + 1, 3)),
+        "CS056",
+        "its forward cannot be followed",
+    ),
+}
+"""What is built, the code, and a part of the reason."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refusals(case: str) -> None:
+    make, code, reason = CASES[case]
+    model = make()
+    names = list(model.state_dict())
+    with pytest.raises(cs.ConvsurgeonError) as caught:
+        cs.fully_convolutional(model, torch.zeros(1, 1, 8, 7))
+    assert (caught.value.code, reason in str(caught.value)) == (code, True), str(caught.value)
+    assert list(model.state_dict()) == names
+    plan = cs.fully_convolutional(model, torch.zeros(1, 1, 8, 7), dry_run=True).plan
+    assert not plan.possible
+    assert code in {one.code for one in plan.obstacles}
+    assert reason in str(plan)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)],
+        [nn.ReLU(), nn.Linear(4, 3)],
+        [nn.Linear(4, 3), nn.Softmax(1)],
+        [nn.Linear(4, 3), nn.PReLU()],
+    ],
+    ids=["between Linears", "before it", "softmax", "PReLU"],
+)
+def test_a_pool_that_cannot_be_moved(behind: list[nn.Module]) -> None:
+    model = sequence(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *behind)
+    with pytest.raises(cs.ConvsurgeonError, match="no mean can be moved behind it") as caught:
+        cs.fully_convolutional(model, torch.zeros(1, 1, 8, 7), pool="behind")
+    assert caught.value.code == "CS054"
+
+
+def test_the_line_that_decides_is_named() -> None:
+    line = decides.__code__.co_firstlineno + 1
+    with pytest.raises(cs.ConvsurgeonError, match=f"test_dense_refusals.py, line {line}: "):
+        cs.fully_convolutional(Net(decides), torch.zeros(1, 1, 8, 7))
+
+
+def test_everything_that_stands_against_it_is_in_the_plan() -> None:
+    model = sequence(Positions(), nn.Flatten(), nn.LayerNorm(MAP), parametrised()[2])  # type: ignore[index]
+    plan = cs.fully_convolutional(model, torch.zeros(1, 1, 8, 7), dry_run=True).plan
+    assert {one.code for one in plan.obstacles} == {"CS008", "CS053", "CS055"}
+
+
+WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "a shape": ((1, 1, 20, 17), {}, "is no tensor"),
+    "a single image": (torch.zeros(20, 17), {}, r"\[20, 17\] is no tensor"),
+    "integers": (torch.zeros(Styled.shape, dtype=torch.int64), {}, "is no image of floating"),
+    "no image": (torch.zeros(0, 1, 20, 17), {}, "is no image of floating numbers"),
+    "a pool": (torch.zeros(Styled.shape), {"pool": "away"}, "'away' is none of 'refuse', 'behind'"),
+    "a level": (torch.zeros(Styled.shape), {"verify": "some"}, "'some' is none of 'full'"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_arguments(wrong: str) -> None:
+    example, options, why = WRONG[wrong]
+    with pytest.raises(cs.ConvsurgeonError, match=why) as caught:
+        cs.fully_convolutional(Styled(FLATTENED["flatten"]), example, **options)
+    assert caught.value.code == "CS090"
+
+
+def test_a_model_without_values_is_not_proved() -> None:
+    with torch.device("meta"):
+        model = Styled(FLATTENED["flatten"])
+    with pytest.raises(cs.ConvsurgeonError, match="has no values on the meta device"):
+        cs.fully_convolutional(model, torch.zeros(Styled.shape))
+    report = cs.fully_convolutional(model, torch.zeros(Styled.shape), verify="none")
+    assert report.verdict is None
+    assert report.model.get_parameter("fc1.weight").shape == (8, 6, 6, 4)
