@@ -117,7 +117,9 @@ def test_torchao_reloads(kind: str, config: Callable[[Any], Any], torchao: Any) 
 
 
 @works("quantize_dynamic")
-@pytest.mark.filterwarnings("ignore")
+# It goes; those who use it are told to take torchao instead.
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per:UserWarning")
 def test_quantize_dynamic(kind: str) -> None:
     quantise: Any = torch.ao.quantization.quantize_dynamic
     quantised = quantise(model(kind), {nn.Linear}, torch.qint8)
@@ -127,7 +129,6 @@ def test_quantize_dynamic(kind: str) -> None:
 
 
 @works("quanto")
-@pytest.mark.filterwarnings("ignore")
 def test_quanto(kind: str) -> None:
     quanto = pytest.importorskip("optimum.quanto", reason="its quantising is what is tested")
     quantised = model(kind)
@@ -156,12 +157,12 @@ class Int8Linear(nn.Module):
         return out.view(*x.shape[:-1], -1)
 
 
-def replaced(one: Any) -> Any:
-    """Put an `Int8Linear` into the place of each module that is an nn.Linear."""
+def replaced(one: Any, make: Callable[[nn.Linear], nn.Module]) -> Any:
+    """Put another module into the place of each that is an nn.Linear."""
     for parent in list(one.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child))
+                setattr(parent, name, make(child))
     return one
 
 
@@ -169,7 +170,7 @@ def replaced(one: Any) -> Any:
 def test_classes_are_replaced_as_bitsandbytes_does(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quantised = replaced(model(kind))
+    quantised = replaced(model(kind), Int8Linear)
     assert isinstance(getattr(projection(quantised), "linear", None), Int8Linear) == (
         kind == "linear"
     )

@@ -24,7 +24,8 @@ empty cell was not asked.
 
 Every cell is a test, named in its row: an "ok" is a test that passes, and a "no" one that shows the
 failure, and in most cases the way out below the table too. A cell without its test fails the tests,
-and so does a test without its row."""
+and so does a test without its row. Files whose name ends in `_long` are
+[run by hand](../long-tests.md)."""
 
 
 @dataclass(frozen=True)
