@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 _LONGEST = 2000
-"""Characters of a part of an error: one name from a file can have as many as the file has bytes."""
+"""Characters of a message: one name from a file can have as many as the file has bytes."""
 
 
 class ConvsurgeonError(Exception):
@@ -46,7 +46,7 @@ class ConvsurgeonError(Exception):
     def __init__(self, code: str, message: str, *, where: object = "", hint: str = "") -> None:
         self.code = code
         self.message = _shortened(message)
-        self.where = _shortened(str(where))
+        self.where = str(where)
         self.hint = _shortened(hint)
         super().__init__(self.message)
 

@@ -12,6 +12,9 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _QUOTED = 240
 """Characters of a name in a message: a path on most systems has at most 255 in one component."""
 
+_NAME_BYTES = 255
+"""Of a name on the usual file systems."""
+
 
 def safe(text: object) -> str:
     r"""Return `text` with every character that could drive a terminal written as an escape.
@@ -42,8 +45,10 @@ def quoted(text: object) -> str:
 
 def is_file_name(name: str) -> bool:
     """Tell whether a name from a file may become a path: no folder, no control character."""
-    # Half a surrogate pair is no name on any disk.
-    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
+    # Half a surrogate pair is no name on any disk; nor is anything longer.
+    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name):
+        return False
+    return len(name.encode("utf-8")) <= _NAME_BYTES
 
 
 def _escaped(character: str) -> str:

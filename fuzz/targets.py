@@ -6,6 +6,7 @@ exception than the one refusal that the reader documents is a finding as well.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from convsurgeon.codes import codes
 from convsurgeon.errors import ConvsurgeonError, HeaderError, RecipeError, UnreadableError
 from convsurgeon.header import Header, TensorInfo, describe, lay_out, parse
 from convsurgeon.plan import Recipe
+from convsurgeon.plan.step import chains
 from convsurgeon.store.index import check_agreement, weight_map_of
 from convsurgeon.store.journal import Journal
 from convsurgeon.store.sidecar import Sidecar
@@ -38,6 +40,7 @@ _DATA: Final = bytes((7 * i + i // 256) % 251 for i in range(1 << 16))
 _CODES: Final = frozenset(codes())
 _NO_SAFETENSORS: Final = {"CS031", "CS033", "CS034", "CS035"}
 _FILE: Final = TemporaryFile()  # noqa: SIM115 (open as long as the process runs)
+atexit.register(_FILE.close)
 
 
 class Finding(AssertionError):  # noqa: N818 (it is no error of the program)
@@ -130,6 +133,7 @@ def recipe(content: bytes) -> str:
         _equal("sizes below 1", [n for n in step.source_shape + step.target_shape if n < 1], [])
         _equal("digits of a digest", len(step.sha256), 64)
         step.statement()
+    _equal("steps", sum(map(len, chains(found.steps).values())), len(found.steps))
     return ACCEPTED
 
 

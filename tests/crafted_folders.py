@@ -166,8 +166,8 @@ FOLDERS: dict[str, tuple[Make, str | None, str]] = {
     "name: bidi": (named("\u202ex"), "CS046", "is missing"),
     "name: markup": (named("[bold]x"), "CS046", "is missing"),
     "name: pattern": (named("model-*"), "CS046", "is missing"),
-    "name: 300 characters": (named("x" * 300), "CS037", "cannot be read"),
-    "name: a million characters": (named("x" * 1_000_000), "CS037", "cannot be read"),
+    "name: 300 characters": (named("x" * 300), "CS045", "no plain file name"),
+    "name: a million characters": (named("x" * 1_000_000), "CS045", "no plain file name"),
     "name: the index itself": (named(INDEX), "CS035", "JSON text"),
     "name: number": (named(1), "CS045", "no plain file name"),  # type: ignore[arg-type]
     "name: null": (mapped({"a": None}), "CS045", "no plain file name"),

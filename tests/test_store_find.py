@@ -146,6 +146,16 @@ def test_a_file_stands_for_itself(tmp_path: Path) -> None:
     assert checkpoint_paths(path) == (path,)
 
 
+def test_shards_of_any_name_belong_to_their_index(tmp_path: Path) -> None:
+    """Read as checkpoints of their own as well, each would be written twice."""
+    for name in ("one.safetensors", "two.safetensors", "vae.safetensors"):
+        checkpoint(tmp_path / name, {name[:1]: (2,)})
+    index_of(tmp_path, {"o": "one.safetensors", "t": "two.safetensors"})
+    assert found(tmp_path) == [INDEX, "vae.safetensors"]
+    index_of(tmp_path, {"o": "../one.safetensors"})
+    assert len(found(tmp_path)) == 4
+
+
 def test_read_checkpoint(tmp_path: Path) -> None:
     single = checkpoint(tmp_path / "a.safetensors", {"a": (2,)})
     read = read_checkpoint(single, ReadOptions())

@@ -136,8 +136,10 @@ def test_names_that_lead_elsewhere(folder: Path, name: str) -> None:
 
 
 def test_a_name_that_is_too_long(folder: Path) -> None:
-    error = refused(index_of(folder, {**GOOD, "z": "x" * 300}), UnreadableError)
-    assert error.code == "CS037"
+    for name in ("x" * 256, "é" * 128):
+        assert refused(index_of(folder, {**GOOD, "z": name})).code == "CS045"
+    for name in ("x" * 255, "é" * 127):
+        assert refused(index_of(folder, {**GOOD, "z": name})).code == "CS046"
 
 
 def test_a_shard_that_is_a_folder(folder: Path) -> None:

@@ -132,10 +132,12 @@ class Step:
 
 def chains(steps: Iterable[Step]) -> dict[str, tuple[Step, ...]]:
     """Return the steps of each weight in their order, by the name that it has after the last."""
-    found: dict[str, tuple[Step, ...]] = {}
+    found: dict[str, list[Step]] = {}  # tuples that grow would be quadratic work
     for step in steps:
-        found[step.target_key] = (*found.pop(step.key, ()), step)
-    return found
+        chain = found.pop(step.key, [])
+        chain.append(step)
+        found[step.target_key] = chain
+    return {now: tuple(chain) for now, chain in found.items()}
 
 
 def first_names(steps: Iterable[Step]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from convsurgeon.errors import UnreadableError, UsageError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.beside import read_safetensors
-from convsurgeon.store.index import INDEX_SUFFIX, read_shards
+from convsurgeon.store.index import INDEX_SUFFIX, read_shards, shard_names
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
 from convsurgeon.store.source import Source
 
@@ -127,6 +127,9 @@ def _in_folder(folder: Path) -> Iterator[Path]:
     indexes = [p for p in files if p.name.endswith(INDEX_SUFFIX)]
     stems = tuple(p.name.removesuffix(INDEX_SUFFIX) for p in indexes)
     singles = [p for p in files if p.suffix == SAFETENSORS and not _is_shard(p.name, stems)]
+    if indexes and singles:  # most indexes need not be read for their shards to be told
+        named = frozenset[str]().union(*map(shard_names, indexes))
+        singles = [p for p in singles if p.name not in named]
     if indexes or singles:
         yield from (*indexes, *singles)
         return

@@ -11,7 +11,7 @@ from typing import NoReturn
 from convsurgeon.bounded_json import object_of
 from convsurgeon.errors import ConvsurgeonError, ShardError
 from convsurgeon.header import Header
-from convsurgeon.limits import DEFAULT_MAX_HEADER
+from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.opening import opened, unreadable
 from convsurgeon.store.sniff import no_weights
@@ -103,6 +103,17 @@ def index_content(index: Path, limit: int) -> bytes:
         message = f"the index has more than {limit} bytes"
         raise ShardError("CS045", message, hint="--max-header-bytes raises the limit")
     return content
+
+
+def shard_names(index: Path) -> frozenset[str]:
+    """Return the names of the files that an index names; none where it cannot be read.
+
+    For telling shards from checkpoints of their own: whoever reads the index itself gets its error.
+    """
+    try:
+        return frozenset(weight_map_of(index_content(index, FORMAT_MAX_HEADER)).values())
+    except ConvsurgeonError:
+        return frozenset()
 
 
 def _plain_file(index: Path, name: str) -> Path:
