@@ -7,11 +7,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from tests.faults.judge import Expected, complaints, complaints_of_next
+from tests.faults.judge import (
+    Expected,
+    complaints,
+    complaints_of_next,
+    complaints_when_mended,
+)
 from tests.faults.points import Fault
 from tests.faults.scenarios import Scenario, state
 from tests.faults.strace import Call, calls_of, injected, quick_place, traced
@@ -62,7 +67,20 @@ class Bench:
         """Return a fresh copy of the scenario's folder."""
         shutil.rmtree(self.point, ignore_errors=True)
         shutil.copytree(self.template, self.point, symlinks=True)
+        if self.scenario.killed_at:
+            self._kill(*self.scenario.killed_at)
         return self.point
+
+    def _kill(self, name: str, number: int) -> None:
+        """Let a run be killed as its header is written, and leave that half written."""
+        options = ["-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}"]
+        traced(self.zygote, self.order(self.point), options)
+        path = self.point / self.scenario.target
+        new = self.expected.after.get(self.scenario.target)
+        if new and path.read_bytes() != new[2]:
+            half = (8 + int.from_bytes(new[2][:8], "little")) // 2
+            with path.open("r+b") as file:
+                file.write(new[2][:half])
 
     def order(self, folder: Path, **options: int | None) -> Order:
         """Return the order to run the command there."""
@@ -81,6 +99,10 @@ class Bench:
         ran = traced(self.zygote, self.order(folder), fault.options)
         hit = injected(ran.trace) > 0
         wrong = complaints(self.scenario, self.expected, state(folder), ran, fault)
+        if self.scenario.in_place:
+            order = replace(self.order(folder), arguments=self.scenario.mend)
+            mended = self.zygote.run(order)
+            wrong += complaints_when_mended(self.scenario, self.expected, state(folder), mended)
         again = self.zygote.run(self.order(folder))
         wrong += complaints_of_next(self.expected, state(folder), again)
         texts = [f"{self.scenario.name}: {fault}: {text}; it said {ran.err!r}" for text in wrong]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.files import checkpoint, index_of
+from tests.files import checkpoint, framed, index_of
 
 SHAPES = {
     "embed.proj.weight": (8, 3, 4, 4),
@@ -17,8 +17,12 @@ SHAPES = {
     "head.weight": (40, 64),
     "head.bias": (40,),
 }
-SWAP = ("--geometry", "embed.proj=s4", "--verify", "bits", "--no-config", "--quiet")
+_QUIET = ("--no-config", "--quiet")
+SWAP = ("--geometry", "embed.proj=s4", "--verify", "bits", *_QUIET)
+_IN_PLACE = ("swap", "model.safetensors", "--in-place", *SWAP)
 TEMPORARY = ".convsurgeon-tmp"
+JOURNAL = ".convsurgeon-journal"
+SIDECAR = ".convsurgeon.json"
 OLD = b"what stood there before" * 7
 
 Row = tuple[str, int, bytes]
@@ -44,7 +48,8 @@ def state(folder: Path) -> State:
 
 def below(rows: State, name: str) -> State:
     """What belongs to one name: itself, and all below it."""
-    return {k: v for k, v in rows.items() if k == name or k.startswith(f"{name}/")}
+    names = {name, f"{name}{SIDECAR}"}
+    return {k: v for k, v in rows.items() if k in names or (name and k.startswith(f"{name}/"))}
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,11 @@ class Scenario:
     Attributes:
         name: of the scenario.
         arguments: of the command line, with names relative to its folder.
-        source: the file or folder that must not change.
+        source: the file or folder that must not change; empty where it is rewritten in place.
         target: the file or folder that is old or new.
         prepare: makes what stands in the folder before.
+        killed_at: a call, and which one of its name, at which a run before this one was killed,
+            with its header half written.
     """
 
     name: str
@@ -64,6 +71,17 @@ class Scenario:
     source: str
     target: str
     prepare: Callable[[Path], None]
+    killed_at: tuple[str, int] | None = None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the source is the target."""
+        return not self.source
+
+    @property
+    def mend(self) -> tuple[str, ...]:
+        """Return a command that changes nothing but what an interrupted run left."""
+        return ("scan", self.target, "--no-config", "--quiet")
 
     def build(self, folder: Path) -> None:
         """Make the folder."""
@@ -113,6 +131,35 @@ def _stale_folder(folder: Path) -> None:
     stale = folder / f".out.0a1b2c3d{TEMPORARY}"
     stale.mkdir()
     (stale / "model-1-of-2.safetensors").write_bytes(b"half")
+
+
+def _room(folder: Path) -> None:
+    """With room for a recipe behind the header."""
+    _file(folder)
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    path.write_bytes(framed(data[8:end] + b" " * 4096, data[end:]))
+
+
+def _both_shards(folder: Path) -> None:
+    """A layer to rewrite in each of two shards."""
+    source = folder / "model"
+    source.mkdir()
+    weight_map: dict[str, str] = {}
+    for place, name in enumerate(("model-1-of-2.safetensors", "model-2-of-2.safetensors")):
+        part: dict[str, tuple[int, ...]] = {f"{place}.weight": (8, 3, 2, 2), f"{place}.bias": (8,)}
+        checkpoint(source / name, part, {"format": "pt"})
+        weight_map |= dict.fromkeys(part, name)
+    index_of(source, weight_map)
+
+
+def _swapped_in_place(folder: Path) -> None:
+    from convsurgeon import swap
+
+    _file(folder)
+    source = folder / "model.safetensors"
+    swap(source, in_place=True, geometry=["embed.proj=s4"], verify="bits")
 
 
 def _swapped(folder: Path) -> None:
@@ -201,6 +248,30 @@ _ALL = (
         "model",
         "out",
         _stale_folder,
+    ),
+    Scenario("in place", _IN_PLACE, "", "model.safetensors", _room),
+    Scenario("in place, recipe beside", _IN_PLACE, "", "model.safetensors", _file),
+    Scenario(
+        "in place, shards",
+        ("swap", "model", "--in-place", "--geometry", "*=s2", "--verify", "bits", *_QUIET),
+        "",
+        "model",
+        _both_shards,
+    ),
+    Scenario(
+        "in place, restore",
+        ("restore", "model.safetensors", "--in-place", "--quiet"),
+        "",
+        "model.safetensors",
+        _swapped_in_place,
+    ),
+    Scenario(
+        "in place, after a kill",
+        _IN_PLACE,
+        "",
+        "model.safetensors",
+        _file,
+        killed_at=("pwrite64", 2),
     ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
