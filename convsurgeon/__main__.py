@@ -5,6 +5,16 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
+    import sys
+
+    try:
+        _run()
+    except KeyboardInterrupt:  # before a command has begun, or when all is done
+        sys.stderr.write("convsurgeon: interrupted; nothing half-written remains\n")
+        sys.exit(130)
+
+
+def _run() -> None:
     import gc
 
     from convsurgeon.cli import app

@@ -27,7 +27,7 @@ from convsurgeon.api.work import Progress, Worker, quiet
 from convsurgeon.errors import ConvsurgeonError, NothingToDoError, OutputError, UsageError
 from convsurgeon.plan import FilePlan
 from convsurgeon.results import DenseReport, SwappedFile, SwapReport
-from convsurgeon.store import INDEX_SUFFIX, Checkpoint, checkpoint_paths
+from convsurgeon.store import INDEX_SUFFIX, Checkpoint, checkpoint_paths, remove_stale
 
 LEVELS = ("full", "bits", "exhaustive")
 
@@ -131,6 +131,9 @@ def _swap_one(run: _Run, path: Path) -> list[SwappedFile]:
         # In a batch, a file without an eligible layer is no failure; alone, it is what was asked.
         if run.alone and not any(plan.already for plan in plans):
             raise _nothing(path, plans)
+        if run.in_place and not run.dry_run:  # what an earlier run could not remove
+            for source in (s for checkpoint, _ in work for s in checkpoint.sources):
+                remove_stale(source.path)
         seconds = perf_counter() - start
         return [SwappedFile(plan, None, None, "skipped", seconds) for plan in plans]
     dense = [_dense(run, checkpoint) for checkpoint, _ in work]

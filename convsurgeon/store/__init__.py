@@ -2,7 +2,7 @@
 
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.draft import Outcome
-from convsurgeon.store.files import same_bytes
+from convsurgeon.store.files import remove_stale, same_bytes
 from convsurgeon.store.find import (
     Checkpoint,
     ReadOptions,
@@ -68,6 +68,7 @@ __all__ = [
     "read_safetensors",
     "read_shards",
     "recover",
+    "remove_stale",
     "renamed_index",
     "same_bytes",
     "sidecar_bytes",

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import OutputError
@@ -53,7 +53,8 @@ def _locked(path: Path) -> Iterator[int]:
             raise busy(path)
         yield fd
     finally:
-        os.close(fd)
+        with suppress(OSError):  # every byte that matters is synced and read back
+            os.close(fd)
 
 
 def _opened(path: Path) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from signal import Signals
 from typing import Self
 
 from tests.faults.judge import (
@@ -20,7 +25,7 @@ from tests.faults.judge import (
 from tests.faults.points import Fault
 from tests.faults.scenarios import Scenario, state
 from tests.faults.strace import Call, calls_of, injected, quick_place, traced
-from tests.faults.zygote import Order, Ran, Zygote
+from tests.faults.zygote import RELEASE, Order, Ran, Zygote
 
 
 @dataclass
@@ -29,18 +34,21 @@ class Findings:
 
     Attributes:
         injected: runs into which strace says that it put a fault.
+        interrupted: runs that ended by a signal at a random moment.
         missed: runs that ended before the fault came to its call.
         kinds: faults by kind and the exit code that followed.
         complaints: what was wrong, each with its fault.
     """
 
     injected: int = 0
+    interrupted: int = 0
     missed: int = 0
     kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: Findings) -> Self:
         self.injected += other.injected
+        self.interrupted += other.interrupted
         self.missed += other.missed
         self.kinds += other.kinds
         self.complaints += other.complaints
@@ -49,7 +57,17 @@ class Findings:
 
 @dataclass
 class Bench:
-    """A scenario, ready to be disturbed."""
+    """A scenario, ready to be disturbed.
+
+    Attributes:
+        zygote: runs its command.
+        scenario: what is run.
+        place: of its folders.
+        unsafe: the writer under test, if it is not the real one.
+        expected: what may be found after a fault.
+        calls: of an undisturbed run.
+        seconds: that such a run takes.
+    """
 
     zygote: Zygote
     scenario: Scenario
@@ -57,7 +75,7 @@ class Bench:
     unsafe: str
     expected: Expected
     calls: list[Call]
-    reference: Ran
+    seconds: float
 
     def __post_init__(self) -> None:
         self.template = self.place / "template"
@@ -98,6 +116,30 @@ class Bench:
         folder = self.copy()
         ran = traced(self.zygote, self.order(folder), fault.options)
         hit = injected(ran.trace) > 0
+        findings = self._judge(fault, ran, hit=hit)
+        findings.injected, findings.missed = int(hit), int(not hit)
+        return findings
+
+    def at_random(self, signal: Signals, count: int, seed: int) -> Findings:
+        """Send a signal at moments that nobody chose; it need not be during a system call."""
+        chance = random.Random(seed)
+        findings = Findings()
+        call = Call("no call", 1, 0, "")
+        fault = Fault(f"{signal.name} at random", call, (), frozenset())
+        for _ in range(count):
+            folder = self.copy()
+            pid = self.zygote.start(self.order(folder))
+            os.kill(pid, RELEASE)
+            time.sleep(chance.random() * self.seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal)
+            ran = self.zygote.ended(pid)
+            findings += self._judge(fault, ran, hit=ran.code != 0)
+            findings.interrupted += ran.code != 0
+        return findings
+
+    def _judge(self, fault: Fault, ran: Ran, *, hit: bool) -> Findings:
+        folder = self.point
         wrong = complaints(self.scenario, self.expected, state(folder), ran, fault)
         if self.scenario.in_place:
             order = replace(self.order(folder), arguments=self.scenario.mend)
@@ -107,7 +149,7 @@ class Bench:
         wrong += complaints_of_next(self.expected, state(folder), again)
         texts = [f"{self.scenario.name}: {fault}: {text}; it said {ran.err!r}" for text in wrong]
         kinds = Counter({(fault.kind, ran.code): 1}) if hit else Counter()
-        return Findings(int(hit), int(not hit), kinds, texts)
+        return Findings(kinds=kinds, complaints=texts)
 
 
 @contextmanager
@@ -120,13 +162,14 @@ def bench(
         root = Path(made)
         scenario.build(root / "template")
         before = state(root / "template")
-        found = Bench(zygote, scenario, root, "", Expected(before, before), [], Ran(0, "", ""))
+        found = Bench(zygote, scenario, root, "", Expected(before, before), [], 0.0)
         folder = found.copy()
+        began = time.monotonic()
         ran = zygote.run(found.order(folder))
+        found.seconds = time.monotonic() - began
         if ran.code:
             raise RuntimeError(f"{scenario.name} fails undisturbed: {ran.err}")
         found.expected = Expected(before, state(folder))
         found.unsafe = unsafe
-        found.reference = traced(zygote, found.order(found.copy()), ["-y"])
-        found.calls = calls_of(found.reference.trace)
+        found.calls = calls_of(traced(zygote, found.order(found.copy()), ["-y"]).trace)
         yield found

@@ -40,7 +40,7 @@ def complaints(
 
 
 def _is_temporary(name: str) -> bool:
-    return name.rpartition("/")[2].startswith(".") and TEMPORARY in name
+    return any(part.startswith(".") and part.endswith(TEMPORARY) for part in name.split("/"))
 
 
 def _is_journal(name: str) -> bool:

@@ -165,3 +165,9 @@ def chosen(calls: Sequence[Call], count: int, seed: int) -> list[Fault]:
     main = {*ERRORS, "SIGKILL", "SIGTERM", "disk dies with EIO", "lost write"}
     faults.sort(key=lambda fault: not (fault.call.changes and fault.kind in main))
     return faults[:count]
+
+
+def long_run(calls: Sequence[Call], count: int, seed: int) -> list[Fault]:
+    """Return so many faults for a long run: single ones, and one in eight compound."""
+    double = list(compound(calls, count // 8, random.Random(seed)))
+    return [*chosen(calls, count - len(double), seed), *double]
