@@ -6,11 +6,12 @@ The faults are injected by strace; docs/faults.md says what is injected and what
 from __future__ import annotations
 
 from collections.abc import Iterator
+from signal import Signals
 
 import pytest
 
-from tests.faults.harness import bench
-from tests.faults.order import wrong_order
+from tests.faults.harness import Bench, bench
+from tests.faults.order import wrong_order, wrong_order_in_place
 from tests.faults.points import Fault, chosen, kinds
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.strace import why_not
@@ -20,16 +21,21 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no faults are injected
 
 # How many of a scenario's faults are injected here; all of them are, in the long run.
 FAULTS = {
-    "file": 250,
+    "file": 150,
     "file, permuted": 40,
-    "file, --force": 350,
-    "folder": 60,
-    "folder, --force": 150,
-    "restore": 60,
-    "restore, --force": 60,
-    "restore, folder": 60,
-    "after a kill, file": 80,
-    "after a kill, folder": 60,
+    "file, --force": 250,
+    "folder": 50,
+    "folder, --force": 120,
+    "restore": 40,
+    "restore, --force": 40,
+    "restore, folder": 40,
+    "after a kill, file": 60,
+    "after a kill, folder": 40,
+    "in place": 80,
+    "in place, recipe beside": 80,
+    "in place, shards": 60,
+    "in place, restore": 50,
+    "in place, after a kill": 60,
 }
 KINDS = {"SIGKILL", "SIGTERM", "EIO", "ENOSPC", "EINTR", "lost write", "disk dies with EIO"}
 
@@ -48,12 +54,28 @@ def test_enough_faults() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_nothing_is_lost(zygote: Zygote, name: str) -> None:
     with bench(zygote, SCENARIOS[name]) as found:
-        assert wrong_order(found.calls, str(found.point), found.scenario.target) == []
+        assert order(found) == []
         faults = chosen(found.calls, FAULTS[name], seed=1)
         assert {fault.kind for fault in faults} >= KINDS
         findings = found.disturb(faults)
     assert findings.complaints == []
     assert findings.injected == FAULTS[name]  # as strace says, not as we asked
+
+
+def order(found: Bench) -> list[str]:
+    """What is wrong with the order of the calls of an undisturbed run."""
+    if found.scenario.in_place:
+        return wrong_order_in_place(found.calls, str(found.point))
+    return wrong_order(found.calls, str(found.point), found.scenario.target)
+
+
+@pytest.mark.parametrize("name", ["file, --force", "folder", "in place"])
+def test_signals_at_moments_that_nobody_chose(zygote: Zygote, name: str) -> None:
+    with bench(zygote, SCENARIOS[name]) as found:
+        for signal in (Signals.SIGTERM, Signals.SIGINT, Signals.SIGKILL):
+            findings = found.at_random(signal, 12, seed=2)
+            assert findings.complaints == []
+            assert findings.interrupted > 0
 
 
 UNSAFE = {
@@ -65,12 +87,16 @@ UNSAFE = {
     "swallows errors": ("file, --force", "exit code 0, and the output is not there"),
     "leaves temporaries": ("file", "a temporary is left"),
     "forgets the dead": ("after a kill, file", "after the next run these differ"),
+    "keeps no journal": ("in place", "neither old nor new"),
 }
 OUT_OF_ORDER = {
-    "never syncs": "is not synced before the output gets its name",
-    "syncs too late": "is not synced before the output gets its name",
-    "forgets the folder": "the folder is not synced right after",
-    "writes under the final name": "nothing was renamed or linked",
+    ("never syncs", "file"): "is not synced before the output gets its name",
+    ("syncs too late", "file"): "is not synced before the output gets its name",
+    ("forgets the folder", "file"): "the folder is not synced right after",
+    ("writes under the final name", "file"): "nothing was renamed or linked",
+    ("never syncs", "in place"): "is removed before the file is synced",
+    ("keeps no journal", "in place"): "has no journal",
+    ("removes the journal first", "in place"): "the folder of",
 }
 
 
@@ -78,19 +104,19 @@ OUT_OF_ORDER = {
 def test_an_unsafe_writer_does_not_pass(zygote: Zygote, writer: str) -> None:
     name, complaint = UNSAFE[writer]
     with bench(zygote, SCENARIOS[name], writer) as found:
-        findings = found.disturb(at_changes(kinds(found.calls), found.scenario.target))
+        findings = found.disturb(at_changes(kinds(found.calls)))
     assert any(complaint in text for text in findings.complaints), findings
     assert findings.injected > 0
 
 
-def at_changes(faults: dict[str, list[Fault]], target: str) -> list[Fault]:
+def at_changes(faults: dict[str, list[Fault]]) -> list[Fault]:
     """One fault of a kind that shows it, at each call that changes files."""
     wanted = ("SIGKILL", "EIO", "lost write")
     return [fault for kind in wanted for fault in faults[kind] if fault.call.changes][:40]
 
 
-@pytest.mark.parametrize("writer", OUT_OF_ORDER)
-def test_an_unsafe_order_does_not_pass(zygote: Zygote, writer: str) -> None:
-    with bench(zygote, SCENARIOS["file"], writer) as found:
-        wrong = wrong_order(found.calls, str(found.point), found.scenario.target)
-    assert any(OUT_OF_ORDER[writer] in text for text in wrong), wrong
+@pytest.mark.parametrize(("writer", "name"), OUT_OF_ORDER, ids=str)
+def test_an_unsafe_order_does_not_pass(zygote: Zygote, writer: str, name: str) -> None:
+    with bench(zygote, SCENARIOS[name], writer) as found:
+        wrong = order(found)
+    assert any(OUT_OF_ORDER[writer, name] in text for text in wrong), wrong

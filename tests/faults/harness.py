@@ -146,7 +146,7 @@ class Bench:
             mended = self.zygote.run(order)
             wrong += complaints_when_mended(self.scenario, self.expected, state(folder), mended)
         again = self.zygote.run(self.order(folder))
-        wrong += complaints_of_next(self.expected, state(folder), again)
+        wrong += complaints_of_next(self.scenario, self.expected, state(folder), again)
         texts = [f"{self.scenario.name}: {fault}: {text}; it said {ran.err!r}" for text in wrong]
         kinds = Counter({(fault.kind, ran.code): 1}) if hit else Counter()
         return Findings(kinds=kinds, complaints=texts)

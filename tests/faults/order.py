@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.faults.scenarios import JOURNAL
 from tests.faults.strace import Call
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -22,7 +23,7 @@ class Event:
     """A call that matters to what is on the disk.
 
     Attributes:
-        kind: `write` (content or attributes), `entry` (a name in a folder), `sync`, `name`.
+        kind: `write` (content or attributes), `entry` (a name in a folder), `sync`, `name`, `remove`.
         path: the file, or the folder; of a rename or link, the old name.
         goal: of a rename or link, the new name.
     """
@@ -53,6 +54,8 @@ def events(calls: Sequence[Call], folder: str) -> Iterator[Event]:
             yield Event("sync", descriptors[0])
         elif call.name in _NAME:
             yield Event("name", names[0], names[1])
+        elif call.name == "unlink":
+            yield Event("remove", names[0])
         elif "O_CREAT" in call.text:
             yield Event("entry", os.path.dirname(descriptors[-1]))  # noqa: PTH120
         elif call.name in {"mkdir", "mkdirat"}:
@@ -78,7 +81,7 @@ def wrong_order(calls: Sequence[Call], folder: str, target: str) -> list[str]:
     for place, event in enumerate(found):
         if event.kind in {"write", "entry"}:
             wrong += _of_change(found, place, named, (draft, final, folder))
-    after = found[named + 1 :]
+    after = [event for event in found[named + 1 :] if event.kind != "remove"]
     if not after or after[0] != Event("sync", folder):
         wrong.append("the folder is not synced right after the output got its name")
     wrong += [f"{e.kind} {e.path} after the last sync" for e in after[1:]]
@@ -101,3 +104,39 @@ def _of_change(
     if Event("sync", event.path) not in found[place:named]:
         return [f"{event.kind} {event.path} is not synced before the output gets its name"]
     return []
+
+
+def wrong_order_in_place(calls: Sequence[Call], folder: str) -> list[str]:
+    """Return what a power cut could make of a rewrite in place; nothing where the order is right.
+
+    Args:
+        calls: of a run that was traced with paths (`-y`).
+        folder: where the command ran.
+    """
+    found = list(events(calls, folder))
+    files = {e.path for e in found if e.kind == "write" and e.path.endswith(".safetensors")}
+    wrong = [] if files else ["nothing was rewritten"]
+    for file in sorted(files):
+        first = found.index(Event("write", file))
+        last = len(found) - 1 - found[::-1].index(Event("write", file))
+        journal = next(
+            (e for e in found if e.kind == "name" and e.goal == f"{file}{JOURNAL}"), None
+        )
+        if journal is None:
+            wrong.append(f"{file} has no journal")
+            continue
+        named, removed = found.index(journal), _last(found, Event("remove", f"{file}{JOURNAL}"))
+        place = Event("sync", os.path.dirname(file))  # noqa: PTH120
+        if Event("sync", journal.path) not in found[:named]:
+            wrong.append(f"the journal of {file} is not synced before it gets its name")
+        if place not in found[named:first]:
+            wrong.append(f"{file} is written to before its journal is sure to be there")
+        if Event("sync", file) not in found[last:removed]:
+            wrong.append(f"the journal of {file} is removed before the file is synced")
+        if place not in found[removed:]:
+            wrong.append(f"the folder of {file} is not synced after its journal is removed")
+    return wrong
+
+
+def _last(found: list[Event], event: Event) -> int:
+    return len(found) - 1 - found[::-1].index(event) if event in found else len(found)

@@ -64,6 +64,7 @@ class Scenario:
         prepare: makes what stands in the folder before.
         killed_at: a call, and which one of its name, at which a run before this one was killed,
             with its header half written.
+        again: the code with which the command refuses what is done already.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Scenario:
     target: str
     prepare: Callable[[Path], None]
     killed_at: tuple[str, int] | None = None
+    again: str = ""
 
     @property
     def in_place(self) -> bool:
@@ -264,6 +266,7 @@ _ALL = (
         "",
         "model.safetensors",
         _swapped_in_place,
+        again="CS081",
     ),
     Scenario(
         "in place, after a kill",

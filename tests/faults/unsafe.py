@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from convsurgeon.api.work import Worker
 from convsurgeon.errors import OutputError
 from convsurgeon.proof import FileVerdict
-from convsurgeon.store import FileDraft, Outcome, draft, publish
+from convsurgeon.store import FileDraft, Outcome, draft, in_place, publish
+from convsurgeon.store.journal import SUFFIX
 
 
 def _never(*_: Any, **__: Any) -> None:
@@ -116,6 +118,27 @@ def renames_twice() -> None:
     _replace(publish, "exchange", lambda *_: False)
 
 
+def keeps_no_journal() -> None:
+    """In place, over the only header there is."""
+    _replace(in_place, "_write_journals", _never)
+    _replace(in_place, "journal_of", lambda path: path.with_name("none"))
+    _replace(Path, "unlink", _never)
+
+
+def removes_the_journal_first() -> None:
+    """In place: before what it can undo is on the disk."""
+    putting = in_place.put
+
+    def put(path: Path, *rest: Any) -> None:
+        journal = path.with_name(path.name + SUFFIX)
+        content = journal.read_bytes()
+        journal.unlink()
+        putting(path, *rest)
+        journal.write_bytes(content)
+
+    _replace(in_place, "put", put)
+
+
 WRITERS: dict[str, Callable[[], None]] = {
     writer.__name__.replace("_", " "): writer
     for writer in (
@@ -130,5 +153,7 @@ WRITERS: dict[str, Callable[[], None]] = {
         forgets_the_dead,
         forgets_the_mode,
         renames_twice,
+        keeps_no_journal,
+        removes_the_journal_first,
     )
 }
