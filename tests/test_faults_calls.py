@@ -96,7 +96,7 @@ OUT_OF_ORDER = {
     ("writes under the final name", "file"): "nothing was renamed or linked",
     ("never syncs", "in place"): "is removed before the file is synced",
     ("keeps no journal", "in place"): "has no journal",
-    ("removes the journal first", "in place"): "the folder of",
+    ("removes the journal first", "in place"): "when its journal is gone",
 }
 
 

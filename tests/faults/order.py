@@ -131,6 +131,8 @@ def wrong_order_in_place(calls: Sequence[Call], folder: str) -> list[str]:
             wrong.append(f"the journal of {file} is not synced before it gets its name")
         if place not in found[named:first]:
             wrong.append(f"{file} is written to before its journal is sure to be there")
+        if Event("remove", journal.goal) in found[named:last]:
+            wrong.append(f"{file} is written to when its journal is gone")
         if Event("sync", file) not in found[last:removed]:
             wrong.append(f"the journal of {file} is removed before the file is synced")
         if place not in found[removed:]:

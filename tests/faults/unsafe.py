@@ -82,7 +82,7 @@ def ignores_how_much_was_written() -> None:
         return len(data)
 
     _replace(os, "pwrite", write)
-    _replace(Worker, "_prove", lambda *_: FileVerdict("", "", (), 0))
+    _replace(Worker, "prove", lambda *_: FileVerdict("", "", (), 0))
 
 
 def swallows_errors() -> None:
@@ -119,7 +119,9 @@ def renames_twice() -> None:
 
 
 def keeps_no_journal() -> None:
-    """In place, over the only header there is."""
+    """In place, over the only header there is, piece by piece."""
+    real = os.pwrite
+    _replace(os, "pwrite", lambda fd, data, place: real(fd, data[:64], place))
     _replace(in_place, "_write_journals", _never)
     _replace(in_place, "journal_of", lambda path: path.with_name("none"))
     _replace(Path, "unlink", _never)
