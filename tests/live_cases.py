@@ -25,6 +25,7 @@ POINTWISE: dict[str, dict[str, Any]] = {
     "parts": {**TO_CONV, "max_channels": 4},
 }
 """Every way from a linear layer to convolutions of one position that take rows."""
+MAPS: dict[str, Any] = {**TO_CONV, "channels_first": True}
 
 
 class Net(nn.Module):

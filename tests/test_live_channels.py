@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.export import Dim
 
 import convsurgeon as cs
 from convsurgeon.errors import UsageError
 from convsurgeon.nn import ChannelNorm, FlatConv2d, SplitConv
-from tests.live_cases import TO_CONV, close, contents, rows, same_tree, standing
+from tests.live_cases import MAPS, TO_CONV, close, contents, counting, rows, same_tree, standing
 
-MAPS: dict[str, Any] = {**TO_CONV, "channels_first": True}
 MEMORY: dict[str, Any] = {**TO_CONV, "channels_first": "memory"}
 EVERY: dict[str, dict[str, Any]] = {"rows": TO_CONV, "memory": MEMORY, "maps": MAPS}
 
@@ -108,6 +108,32 @@ def test_an_exported_model_copies_at_its_border_only() -> None:
     laid = [node.args[0].meta["val"] for node in found if node.target is aten.contiguous.default]
     assert [x.is_contiguous() for x in laid] == [False, *[True] * (len(laid) - 1)]
     assert torch.equal(program.module()(words()), model(words()))
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # torch's own
+@pytest.mark.parametrize(
+    ("options", "convs"),
+    [(MAPS, 1), ({**MEMORY, "max_channels": 6}, 2)],
+    ids=["maps", "memory, parts"],
+)
+def test_onnx(options: dict[str, Any], convs: int, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="reads what was exported")
+    runtime = pytest.importorskip("onnxruntime", reason="runs what was exported")
+    pytest.importorskip("onnxscript", reason="torch exports through it")
+    model, x = mlp().float()[:2].eval(), words().float()
+    want, maps = model(x), options is MAPS
+    cs.swap_module(model, **options)
+    example, file = (to_maps(x).contiguous() if maps else x), str(tmp_path / "model.onnx")
+    moving = {"input": {0: Dim.DYNAMIC, 3 if maps else 1: Dim.DYNAMIC}}
+    torch.onnx.export(model, (example,), file, dynamo=True, dynamic_shapes=moving, verbose=False)
+    operators = [node.op_type for node in onnx.load(file).graph.node]
+    assert operators.count("Conv") == convs
+    assert not {"MatMul", "Gemm"} & set(operators)
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for given in (example, torch.cat([example, example])):
+        (got,) = session.run(None, {"input": given.numpy()})
+        rows_of = torch.from_numpy(got).squeeze(2).mT if maps else torch.from_numpy(got)
+        assert torch.allclose(rows_of[:2], want, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
@@ -228,6 +254,32 @@ def test_a_norm_without_parameters_and_one_of_two_names() -> None:
     assert {row.module for row in report.restored} >= {"0", "again"}
     assert same_tree(model, plain)
     assert model.again is model[0]
+
+
+@pytest.mark.parametrize("options", [MEMORY, MAPS], ids=["memory", "maps"])
+def test_a_norm_keeps_what_a_layer_keeps(options: dict[str, Any]) -> None:
+    model, calls, note = mlp(), list[str](), object()
+    norm = model[0].train()
+    norm.note = norm.weight.note = note
+    norm.bias.requires_grad = False
+    handle = norm.register_forward_hook(counting(calls, "f"))
+    norm.weight.register_hook(counting(calls, "g"))
+    parameters = [id(p) for p in norm.parameters()]
+    x = to_maps(words()) if options is MAPS else words()
+    for step in (cs.swap_module, cs.restore_module):
+        step(model, **(options if step is cs.swap_module else {}))
+        assert model[0].note is model[0].weight.note is note
+        assert [id(p) for p in model[0].parameters()] == parameters
+        assert [m.training for m in model] == [True, False, False, False, False]
+        model(x if step is cs.swap_module else words()).sum().backward()
+        assert calls == ["f", "g"]
+        calls.clear()
+    handle.remove()
+    model(words()).sum().backward()
+    assert calls == ["g"]
+    model[0].register_backward_hook(lambda *_: None)
+    notes = cs.swap_module(model, **MEMORY).files[0].notes
+    assert "register_backward_hook" in notes[2]
 
 
 def test_layer_norms_alone_are_left_alone() -> None:

@@ -16,6 +16,7 @@ from convsurgeon.api.live import exchange
 from convsurgeon.nn import FlatConv2d, GemmConv2d, PatchLinear
 from tests.live_cases import (
     FORMS,
+    MAPS,
     POINTWISE,
     TO_CONV,
     contents,
@@ -27,7 +28,7 @@ from tests.live_cases import (
     standing,
 )
 
-WAYS = {**FORMS, **POINTWISE}
+WAYS = {**FORMS, **POINTWISE, "maps": MAPS}
 every_way = pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 renewing = pytest.mark.parametrize("options", [{}, TO_CONV], ids=["linear", "conv"])
 
@@ -40,8 +41,10 @@ def layer(options: dict[str, Any], **rest: Any) -> Any:
 
 
 def data(options: dict[str, Any]) -> Tensor:
-    shape = (2, 4) if "to" in options else (2, 3, 4, 4)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    shape = (2, 4, 4, 4) if options is MAPS else (2, 4) if "to" in options else (2, 3, 4, 4)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    # What is the same, turned: rows and maps, so that it is an input before and after the swap.
+    return x if options is not MAPS else x + x.movedim(1, 3) + x.movedim(3, 1)
 
 
 def swapped(one: nn.Module, options: dict[str, Any]) -> Any:
@@ -136,8 +139,11 @@ def test_hooks_go_on_being_called_and_their_handles_removing(
 def test_a_hook_sees_the_new_module_and_what_the_old_one_saw(options: dict[str, Any]) -> None:
     one = layer(options)
     seen: list[tuple[Any, ...]] = []
-    one.register_forward_hook(lambda m, i, o: seen.append((m, i[0].shape, o.shape)))
-    one.register_full_backward_hook(lambda m, i, o: seen.append((m, i[0].shape, o[0].shape)))
+    size: Any = sorted if options is MAPS else tuple  # the same axes, in another order
+    one.register_forward_hook(lambda m, i, o: seen.append((m, size(i[0].shape), size(o.shape))))
+    one.register_full_backward_hook(
+        lambda m, i, o: seen.append((m, size(i[0].shape), size(o[0].shape)))
+    )
     plain = nn.Sequential(one)
     run(plain, data(options))
     model = swapped(one, options)

@@ -116,10 +116,17 @@ def test_a_view_of_a_map_goes_in_and_out_without_a_copy(make: Make) -> None:
 def test_rows_are_positions_and_a_batch_stays_a_batch() -> None:
     module = FlatConv2d(4, 8, 1)
     seen = watch(module)
-    x = torch.randn(2, 5, 4)
-    module(x)
-    assert seen[0].shape == (2, 4, 1, 5)
-    assert seen[0].data_ptr() == x.data_ptr()
+    for size, maps in (
+        ((2, 5, 4), (2, 4, 1, 5)),
+        ((2, 4), (2, 4, 1, 1)),
+        ((4,), (1, 4, 1, 1)),
+        ((2, 3, 5, 4), (2, 4, 3, 5)),
+        ((2, 6, 3, 5, 4), (2, 4, 18, 5)),
+    ):
+        x = torch.randn(size)
+        module(x)
+        assert seen[-1].shape == maps
+        assert seen[-1].data_ptr() == x.data_ptr()
 
 
 def shaped(kind: str) -> Tensor:
@@ -266,6 +273,24 @@ def test_one_graph_for_all_sizes(make: Make, kind: str) -> None:
         x = torch.randn(size, dtype=torch.float64)
         x = x if kind == "map" else x.flatten(2).mT.contiguous()
         assert torch.equal(compiled(x), module(x))
+
+
+@every_make
+@pytest.mark.parametrize("kind", ["flat", "view"])
+def test_one_graph_for_rows_that_a_mask_leaves(make: Make, kind: str) -> None:
+    """Their number is not known to the compiler, as that of an expert's tokens is not."""
+    torch._dynamo.reset()
+    module = make(layer(), 2, kind)
+
+    def masked(x: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = module(x[mask])
+        return out
+
+    x = torch.randn(6, 4, dtype=torch.float64)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled: Any = torch.compile(masked, backend="eager", fullgraph=True)
+        for mask in (x[:, 0] > 0, x[:, 0] > 9):
+            assert torch.equal(compiled(x, mask), masked(x, mask))
 
 
 @every_make

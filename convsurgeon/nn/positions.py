@@ -1,8 +1,8 @@
 """Rows of features as maps with one row at each position, and back: functions on tensors.
 
 A convolution of one position does to each position of a map what a linear layer does to each row.
-`[B, S, D]` are B maps `[D, 1, S]`, which is how neural engines want them: the rows side by side,
-and a batch that stays the batch.
+The first axis stays the batch: `[B, S, D]` are B maps `[D, 1, S]`, which is how neural engines want
+them, and `[B, D]` B maps `[D, 1, 1]`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ for _leaf in ("to_maps", "to_rows"):
 
 INPUTS = ("flat", "map", "view")
 """What a convolution of one position may take and give; see `FlatConv2d`."""
-_FEWEST = 3  # batch, position, features
+_MATRIX = 2
 
 
 def at_positions(
@@ -56,22 +56,23 @@ def to_maps(x: Tensor, channels: int, axes: int) -> Tensor:
     """See rows as maps; a view, unless there are more axes of rows than a map has.
 
     Args:
-        x: rows `[B, *positions, C]`, `[S, C]` or `[C]`.
+        x: rows `[B, *positions, C]`, or one row `[C]`.
         channels: C.
         axes: of the maps, 1 to 3.
 
     Returns:
         `[B, C, *positions]` with `axes` positions: axes of size 1 go before those of `x`, and
-        where `x` has more of them the first ones are merged. B is 1 for `[S, C]` and `[C]`.
+        where `x` has more of them the first ones are merged. B is 1 for `[C]`.
 
     Raises:
         RuntimeError: as a linear layer does, for a wrong number of features.
     """
     check_features(x, channels, (1,))
-    # A map without positions is refused by convolutions, a batch without maps is not.
-    if x.numel() == 0:
+    # A map without positions is refused by convolutions, a batch without maps is not. Rows of two
+    # axes are not asked: their number may be one that a compiler cannot know, as after a mask.
+    if x.dim() > _MATRIX and x.numel() == 0:
         return x.reshape(-1, channels, *(1,) * axes)
-    while x.dim() < _FEWEST:
+    if x.dim() == 1:
         x = x.unsqueeze(0)
     maps = x.movedim(-1, 1)
     if maps.dim() > axes + 2:
