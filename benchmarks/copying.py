@@ -12,18 +12,18 @@ prints wall times, ratios and peak memory, in turns in one run, of
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from measure import in_turns, machine, table
+from made_files import apart, write_model
+from measure import Runs, in_turns, machine, table
 
-from convsurgeon.header import Header, lay_out, pack
-
-_CHUNK = 1 << 20
+TOOL = (sys.executable, "-m", "convsurgeon")
+GEOMETRY = ("--geometry", "proj=s16")
+SWAP, COPY, LOAD = "swap --verify bits", "cp, sync, cmp", "load_file, reshape, save_file, sync"
 _LOAD_AND_SAVE = """
 import os, sys
 from safetensors.torch import load_file, save_file
@@ -34,27 +34,23 @@ os.sync()
 """
 
 
-def checkpoint(gigabytes: float) -> Header:
-    """Return the header of a made-up model with one patch embedding."""
-    rows = max(1, int(gigabytes * 1e9 / 64 / 4096 / 4))
-    blocks = ((f"blocks.{i}.weight", "F32", (rows, 4096)) for i in range(64))
-    return pack([("proj.weight", "F32", (1024, 3, 16, 16)), *blocks], {"format": "pt"})
+def commands(source: Path, target: Path) -> dict[str, Sequence[str]]:
+    """Return the three commands that make one file out of another."""
+    a, b = str(source), str(target)
+    return {
+        SWAP: [*TOOL, "swap", a, "-o", b, "--verify", "bits", *GEOMETRY],
+        COPY: ["sh", "-c", 'cp "$0" "$1" && sync "$1" && cmp "$0" "$1"', a, b],
+        LOAD: [sys.executable, "-c", _LOAD_AND_SAVE, a, b],
+    }
 
 
-def write(path: Path, header: Header) -> None:
-    """Write the file with data that does not compress to nothing."""
-    with path.open("wb") as file:
-        file.write(lay_out(header))
-        for piece in _noise(header.data_bytes):
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _noise(count: int) -> Iterator[bytes]:
-    block = os.urandom(_CHUNK)
-    for done in range(0, count, _CHUNK):
-        yield block[: min(_CHUNK, count - done)]
+def measured(place: Path, gigabytes: float, rounds: int) -> dict[str, Runs]:
+    """Measure with files of one size, in a folder of their own."""
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        source, target = Path(folder) / "model.safetensors", Path(folder) / "out.safetensors"
+        apart(write_model, source, gigabytes)
+        clear = lambda: target.unlink(missing_ok=True)  # noqa: E731 - one line says it
+        return in_turns(commands(source, target), rounds, clear)
 
 
 def main() -> None:
@@ -64,21 +60,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where the files are written")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        source, target = Path(folder) / "model.safetensors", Path(folder) / "out.safetensors"
-        write(source, checkpoint(options.gigabytes))
-        a, b = str(source), str(target)
-        swap = [sys.executable, "-m", "convsurgeon", "swap", a, "-o", b, "--verify", "bits"]
-        commands = {
-            "swap --verify bits": [*swap, "--geometry", "proj=s16"],
-            "cp, sync, cmp": ["sh", "-c", 'cp "$0" "$1" && sync "$1" && cmp "$0" "$1"', a, b],
-            "load_file, reshape, save_file": [sys.executable, "-c", _LOAD_AND_SAVE, a, b],
-        }
-        if shutil.which("cmp") is None:
-            sys.exit("cmp is not installed")
-        results = in_turns(commands, options.rounds, lambda: target.unlink(missing_ok=True))
+    if shutil.which("cmp") is None:
+        sys.exit("cmp is not installed")
+    results = measured(options.folder, options.gigabytes, options.rounds)
     print(f"{options.gigabytes} GB, {machine()}")
-    print(table(results, "cp, sync, cmp"))
+    print(table(results, COPY))
 
 
 if __name__ == "__main__":

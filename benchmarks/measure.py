@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 
 @dataclass
@@ -22,10 +23,12 @@ class Runs:
     Attributes:
         seconds: wall time of each run.
         peak_bytes: largest resident set of any of its processes.
+        written_bytes: most that any run gave to the file system to write.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
+    written_bytes: int = 0
 
     @property
     def median(self) -> float:
@@ -33,8 +36,16 @@ class Runs:
         return statistics.median(self.seconds)
 
 
-def run(command: Sequence[str]) -> tuple[float, int]:
-    """Run a command; return its wall time in seconds and its peak memory in bytes.
+class Ran(NamedTuple):
+    """What one run took: wall time in seconds, peak memory and writes in bytes."""
+
+    seconds: float
+    peak_bytes: int
+    written_bytes: int
+
+
+def run(command: Sequence[str]) -> Ran:
+    """Run a command and read the system's account of it.
 
     Raises:
         RuntimeError: if it fails.
@@ -49,11 +60,15 @@ def run(command: Sequence[str]) -> tuple[float, int]:
     if os.waitstatus_to_exitcode(status):
         raise RuntimeError(f"{' '.join(command)} failed")
     unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, usage.ru_maxrss * unit
+    return Ran(seconds, usage.ru_maxrss * unit, usage.ru_oublock * 512)
 
 
 def in_turns(
-    commands: Mapping[str, Sequence[str]], rounds: int, before: Callable[[], None]
+    commands: Mapping[str, Sequence[str]],
+    rounds: int,
+    before: Callable[[], None] = lambda: None,
+    *,
+    warm: bool = True,
 ) -> dict[str, Runs]:
     """Run every command once per round, after one round that does not count.
 
@@ -61,15 +76,18 @@ def in_turns(
         commands: by name.
         rounds: counted rounds.
         before: called before every run, to clear outputs.
+        warm: whether there is a round that does not count.
     """
     results = {name: Runs() for name in commands}
-    for number in range(rounds + 1):
+    for number in range(0 if warm else 1, rounds + 1):
         for name, command in commands.items():
             before()
-            seconds, peak = run(command)
+            ran = run(command)
             if number:
-                results[name].seconds.append(seconds)
-                results[name].peak_bytes = max(results[name].peak_bytes, peak)
+                runs = results[name]
+                runs.seconds.append(ran.seconds)
+                runs.peak_bytes = max(runs.peak_bytes, ran.peak_bytes)
+                runs.written_bytes = max(runs.written_bytes, ran.written_bytes)
     return results
 
 

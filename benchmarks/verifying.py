@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from copying import checkpoint, write
+from made_files import checkpoint, write
 from measure import in_turns, machine, table
 
 _BASE = "cmp, import torch"
