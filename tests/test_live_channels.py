@@ -171,6 +171,33 @@ def test_file_and_model_hold_the_same_tensors(options: dict[str, Any], tmp_path:
     assert torch.equal(loaded[1].weight, live["1.weight"])
 
 
+class Written(nn.Module):
+    """Channel-first from the start, with the names of `mlp`, as models for neural engines are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        modules = (nn.LayerNorm(6), nn.Conv2d(6, 10, 1), nn.GELU(), nn.Identity())
+        for name, module in enumerate((*modules, nn.Conv2d(10, 4, 1))):
+            self.add_module(str(name), module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm, up, act, _, down = self.children()
+        out: Tensor = down(act(up(norm(x.movedim(1, -1)).movedim(-1, 1))))
+        return out
+
+
+def test_a_model_that_was_written_channel_first_takes_the_file(tmp_path: Path) -> None:
+    save_file(mlp().state_dict(), tmp_path / "plain.safetensors")
+    out = tmp_path / "conv.safetensors"
+    cs.swap(tmp_path / "plain.safetensors", out, **TO_CONV, layers=["1", "4"])
+    model, strict = Written().double(), Written().double()
+    assert cs.load(model, out).replaced == ()
+    strict.load_state_dict(load_file(out))
+    want = to_maps(mlp()(words()))
+    assert close(model(to_maps(words())), want)
+    assert close(strict(to_maps(words())), want)
+
+
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [

@@ -111,6 +111,63 @@ def test_maps_are_not_what_its_code_gives(name: str) -> None:
     assert contents(model) == contents(build(name))
 
 
+def attend(layers: list[Any], x: Tensor, mask: Tensor) -> Tensor:
+    """Attend over maps `[B, D, 1, S]`: heads are ranges of channels, and stay before positions."""
+    q, k, v = (layer(x).squeeze(2).unflatten(1, (2, -1)) for layer in layers)
+    scores = torch.einsum("bhds,bhdt->bhst", q, k) * q.shape[2] ** -0.5 + mask
+    return torch.einsum("bhst,bhdt->bhds", scores.softmax(-1), v).flatten(1, 2).unsqueeze(2)
+
+
+def distilbert(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """What the library computes between embedding and head, with the channels first throughout."""
+    x = model.distilbert.embeddings(input_ids).mT.unsqueeze(2)
+    mask = (1.0 - attention_mask[:, None, None].double()) * -1e300
+    for block in model.distilbert.transformer.layer:
+        a = block.attention
+        x = block.sa_layer_norm(a.out_lin(attend([a.q_lin, a.k_lin, a.v_lin], x, mask)) + x)
+        f = block.ffn
+        x = block.output_layer_norm(f.lin2(f.activation(f.lin1(x))) + x)
+    out: Tensor = model.classifier(torch.relu(model.pre_classifier(x[:, :, 0, 0])))
+    return out
+
+
+def vit(model: Any, pixel_values: Tensor) -> Tensor:
+    """The same of a ViT, whose norms stand before the layers."""
+    x = model.vit.embeddings(pixel_values).mT.unsqueeze(2)
+    for block in model.vit.layers:
+        a, y = block.attention, block.layernorm_before(x)
+        x = a.o_proj(attend([a.q_proj, a.k_proj, a.v_proj], y, torch.zeros(()))) + x
+        m = block.mlp
+        x = m.fc2(m.activation_fn(m.fc1(block.layernorm_after(x)))) + x
+    out: Tensor = model.classifier(model.vit.layernorm(x)[:, :, 0, 0])
+    return out
+
+
+@every_model
+@torch.no_grad()
+def test_its_layers_compute_the_same_function_with_the_channels_first(name: str) -> None:
+    """The axes too, in a forward of a few lines over the very modules of the library's model."""
+    plain, model = build(name), build(name)
+    inside = (".layer.", ".layers.", "vit.layernorm")
+    where: Any = lambda path, _: any(part in path for part in inside)  # noqa: E731 - a keyword
+    (plan,) = cs.swap_module(model, **TO_CONV, channels_first=True, where=where).files
+    assert len(plan.rewrites) == 12
+    turned: list[bool] = []
+    for module in model.modules():
+        if isinstance(module, (FlatConv2d, ChannelNorm)):
+            assert module.input == "map"
+            module.register_forward_hook(
+                lambda _m, given, out: turned.extend(t.shape[2] == 1 for t in (*given, out))
+            )
+    forward: Any = {"DistilBert": distilbert, "ViT": vit}[name]
+    got = forward(model, **inputs(name))
+    assert float((got - logits(name, plain)).abs().max()) < 1e-13
+    assert turned == [True] * 2 * (12 + (4 if name == "DistilBert" else 5))
+    assert list(model.state_dict()) == list(plain.state_dict())
+    cs.restore_module(model)
+    assert contents(model) == contents(plain)
+
+
 @every_model
 @pytest.mark.parametrize("options", [TO_CONV, MEMORY], ids=["rows", "memory"])
 def test_the_file_holds_what_the_model_does_and_loads_into_it(
