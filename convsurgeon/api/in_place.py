@@ -10,7 +10,7 @@ from convsurgeon.api.indexes import check_names_stay, new_names
 from convsurgeon.api.work import TOOL, Worker, quiet, rewritten_files, untouched_shards
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
-from convsurgeon.plan import FilePlan, recipe_of
+from convsurgeon.plan import FilePlan
 from convsurgeon.results import InPlace, SwappedFile
 from convsurgeon.rewrite import NewHeader, Output, swapped_header, undone_header
 from convsurgeon.rewrite.in_place import check_header_only
@@ -53,8 +53,7 @@ class Change:
 
     def before(self, file: SafetensorsFile) -> Reheaded:
         """Return what the file was, with the data that `file` has now."""
-        recipe = recipe_of(self.source.header) if self.source.sidecar else None
-        return Reheaded.of(file, self.prefix, recipe)
+        return Reheaded(file, self.prefix, self.source.header)
 
     def after(self) -> Reheaded:
         """Return what the file is to become, with the data that it has."""

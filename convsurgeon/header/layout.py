@@ -32,6 +32,16 @@ def lay_out(header: Header, length: int | None = None) -> bytes:
     length = padded_length(len(text)) if length is None else length
     if len(text) > length:
         raise ValueError(f"the header needs {len(text)} bytes, {length} were given")
+    return _framed(text, length)
+
+
+def fitted(header: Header, length: int) -> bytes | None:
+    """Return what `lay_out` does; None where the text is longer than `length`."""
+    text = _render(header)
+    return _framed(text, length) if len(text) <= length else None
+
+
+def _framed(text: bytes, length: int) -> bytes:
     return length.to_bytes(LENGTH_BYTES, "little") + text.ljust(length, b" ")
 
 
@@ -69,9 +79,10 @@ def pack(
 
 
 def _render(header: Header) -> bytes:
-    content: dict[str, object] = {}
-    if header.metadata is not None:
-        content["__metadata__"] = dict(header.metadata)
+    # Entry by entry: objects of 100,000 tensors at once take five times the memory of their text.
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    entries = [] if header.metadata is None else [f'"__metadata__":{encode(dict(header.metadata))}']
     for t in header.tensors:
-        content[t.name] = {"dtype": t.dtype, "shape": t.shape, "data_offsets": (t.begin, t.end)}
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        content = {"dtype": t.dtype, "shape": t.shape, "data_offsets": (t.begin, t.end)}
+        entries.append(f"{encode(t.name)}:{encode(content)}")
+    return f"{{{','.join(entries)}}}".encode()

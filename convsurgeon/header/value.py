@@ -98,6 +98,18 @@ class Header:
         """Bytes of all tensors together."""
         return self.in_data_order[-1].end if self.tensors else 0
 
+    def same_data(self, other: Header) -> bool:
+        """Tell whether both describe the same bytes as tensors of the same names and dtypes.
+
+        The shapes, the order of the entries and the metadata may differ.
+        """
+        names = other.by_name
+        return len(self.tensors) == len(names) and all(
+            (same := names.get(t.name)) is not None
+            and (t.dtype, t.begin, t.end) == (same.dtype, same.begin, same.end)
+            for t in self.tensors
+        )
+
     @cached_property
     def metadata_map(self) -> dict[str, str]:
         """The metadata as a mapping; empty where there is none."""

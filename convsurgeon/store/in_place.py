@@ -63,8 +63,8 @@ def commit(journal: Journal, files: Held, check: Callable[[], None]) -> None:
 def _write_journals(journal: Journal, folder: Path, files: Held) -> None:
     leader = folder / journal.leader
     try:
+        journal.check_names()  # what recovery would not act on must not be relied on
         content = journal.to_bytes()
-        Journal.parse(content)  # what recovery would not act on must not be relied on
     except ValueError as error:
         message = f"not possible in place: {error}"
         hint = "write a new file instead: leave --in-place away"

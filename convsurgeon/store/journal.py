@@ -87,17 +87,10 @@ class Member:
 
     def check(self) -> None:
         """Raise ValueError, or a ConvsurgeonError, unless both headers are of the same data."""
-        if not is_file_name(self.name):
-            raise ValueError("a name is no file name")
         if len(self.old.prefix) != len(self.new.prefix):
             raise ValueError("the two headers differ in length")
-        old, new = (_data(state.header(self.size)) for state in (self.old, self.new))
-        if old != new:
+        if not self.old.header(self.size).same_data(self.new.header(self.size)):
             raise ValueError("the two headers describe different data")
-
-
-def _data(header: Header) -> list[tuple[str, str, int, int]]:
-    return sorted((t.name, t.dtype, t.begin, t.end) for t in header.tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,27 +135,33 @@ class Journal:
         Raises:
             ValueError: where it is anything else.
         """
-        head, _, body = text.partition(b"\n")
-        digest = hashlib.sha256(body).hexdigest().encode()
-        if len(head) != len(_MAGIC) + _DIGEST or head != _MAGIC + digest:
+        begin = len(_MAGIC) + _DIGEST + 1
+        body = memoryview(text)[begin:]  # headers may be large: no copies
+        head = b"".join((_MAGIC, hashlib.sha256(body).hexdigest().encode(), b"\n"))
+        if text[:begin] != head:
             raise ValueError("its digest does not hold")
-        line, _, blobs = body.partition(b"\n")
+        end = text.find(b"\n", begin)
         try:
-            content = object_of(line)
+            content = object_of(text[begin:end])
+            blobs = memoryview(text)[end + 1 :]
             journal = cls(content["leader"], tuple(_members(content["members"], blobs)))
-            journal._check()
+            journal.check_names()
+            for member in journal.members:
+                member.check()
         except (KeyError, TypeError, AttributeError, ConvsurgeonError) as error:
             raise ValueError(str(error)) from None
         return journal
 
-    def _check(self) -> None:
-        if not is_file_name(self.leader):
-            raise ValueError("the leader's name is no file name")
+    def check_names(self) -> None:
+        """Raise ValueError unless all files are files of one folder, and the leader is the first.
+
+        Whoever writes a journal knows the headers; whoever reads one checks them as well.
+        """
         names = [member.name for member in self.members]
+        if not all(map(is_file_name, (self.leader, *names))):
+            raise ValueError("a name is no file name")
         if len(set(names)) != len(names) or (names and names[0] != self.leader):
             raise ValueError("its files are listed wrongly")
-        for member in self.members:
-            member.check()
 
 
 def _blobs(member: Member) -> tuple[bytes | None, ...]:
@@ -170,12 +169,12 @@ def _blobs(member: Member) -> tuple[bytes | None, ...]:
     return old.prefix, new.prefix, old.sidecar, new.sidecar
 
 
-def _members(rows: list[dict[str, Any]], blobs: bytes) -> Iterator[Member]:
+def _members(rows: list[dict[str, Any]], blobs: memoryview) -> Iterator[Member]:
     done = 0
     for row in rows:
         found: list[bytes | None] = []
         for length in row["lengths"]:
-            found.append(None if length is None else blobs[done : done + length])
+            found.append(None if length is None else bytes(blobs[done : done + length]))
             done += length or 0
         before, after, old, new = found
         if before is None or after is None:

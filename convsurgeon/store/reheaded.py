@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from convsurgeon.errors import OutputError
 from convsurgeon.header import Header, parse
 from convsurgeon.header.parse import LENGTH_BYTES
 from convsurgeon.plan import Recipe
@@ -34,7 +35,7 @@ class Reheaded:
 
     @classmethod
     def of(cls, file: SafetensorsFile, prefix: bytes, recipe: Recipe | None) -> Self:
-        """Read the other header as any reader of the file would.
+        """Read the other header as any reader of the file would; it has to be of the same data.
 
         Args:
             file: holds the data.
@@ -43,8 +44,13 @@ class Reheaded:
 
         Raises:
             HeaderError, UnreadableError: where the two do not go together.
+            OutputError: CS075 where it has tensors of other names or dtypes, or in other places.
         """
         header = parse(prefix[LENGTH_BYTES:], file.size - len(prefix))
+        if not header.same_data(file.header):
+            message = "not possible in place: tensors get other names, dtypes or places"
+            hint = "write a new file instead: leave --in-place away"
+            raise OutputError("CS075", message, where=file.path, hint=hint)
         return cls(file, prefix, header if recipe is None else with_recipe(header, recipe))
 
     @property
