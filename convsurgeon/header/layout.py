@@ -83,6 +83,7 @@ def _render(header: Header) -> bytes:
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     entries = [] if header.metadata is None else [f'"__metadata__":{encode(dict(header.metadata))}']
     for t in header.tensors:
-        content = {"dtype": t.dtype, "shape": t.shape, "data_offsets": (t.begin, t.end)}
-        entries.append(f"{encode(t.name)}:{encode(content)}")
+        shape = ",".join(map(str, t.shape))
+        content = f'"dtype":"{t.dtype}","shape":[{shape}],"data_offsets":[{t.begin},{t.end}]'
+        entries.append(f"{encode(t.name)}:{{{content}}}")
     return f"{{{','.join(entries)}}}".encode()
