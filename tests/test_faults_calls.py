@@ -6,12 +6,13 @@ The faults are injected by strace; docs/faults.md says what is injected and what
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from signal import Signals
 
 import pytest
 
 from tests.faults.harness import Bench, bench
-from tests.faults.order import wrong_order, wrong_order_in_place
+from tests.faults.order import Event, events, wrong_order, wrong_order_in_place
 from tests.faults.points import Fault, chosen, kinds
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.strace import why_not
@@ -67,6 +68,17 @@ def order(found: Bench) -> list[str]:
     if found.scenario.in_place:
         return wrong_order_in_place(found.calls, str(found.point))
     return wrong_order(found.calls, str(found.point), found.scenario.target)
+
+
+def test_folders_that_are_made_for_an_output_survive_with_it(zygote: Zygote) -> None:
+    made = replace(
+        SCENARIOS["file"], arguments=(*SCENARIOS["file"].arguments, "-o", "a/b/x.safetensors")
+    )
+    with bench(zygote, replace(made, target="a/b/x.safetensors")) as found:
+        seen = [event for event in events(found.calls, str(found.point)) if event.kind != "write"]
+    for folder in (found.point, found.point / "a"):
+        entry = seen.index(Event("entry", str(folder)))
+        assert seen[entry + 1] == Event("sync", str(folder))
 
 
 @pytest.mark.parametrize("name", ["file, --force", "folder", "in place"])

@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
-from convsurgeon.store import PICKLE_SUFFIXES, expand, itself, recover
+from convsurgeon.store import PICKLE_SUFFIXES, expand, itself, recover, sync
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 SAFETENSORS = ".safetensors"
@@ -114,6 +114,7 @@ class MadeFolders:
         try:
             for folder in reversed(self.missing):
                 folder.mkdir(exist_ok=True)
+                sync(folder.parent)  # or a power cut takes the folder, and the output with it
         except OSError as error:
             self.__exit__()
             message = f"cannot make the folder: {error.strerror}"

@@ -85,7 +85,9 @@ def _file(
             draft.write(_undone(file, recipe).parts(reader))
         _prove(read_safetensors(draft.path, FORMAT_MAX_HEADER), file)
         outcome = draft.publish()
-    return RestoreReport((_row(file, target, outcome.value, recipe),))
+    return RestoreReport(
+        (_row(file, target, outcome.value, recipe, warning="; ".join(draft.notes)),)
+    )
 
 
 def _no_recipe(where: Path) -> RecipeError:
@@ -125,7 +127,8 @@ def _folder(
             _prove(read_safetensors(written, FORMAT_MAX_HEADER), file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
-    return RestoreReport(tuple(_row(f, p, outcome.value, r) for f, p, r in done))
+    rows = (_row(f, p, outcome.value, r, warning="; ".join(draft.notes)) for f, p, r in done)
+    return RestoreReport(tuple(rows))
 
 
 def _renamed_indexes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -77,7 +77,7 @@ class Worker:
             except NotSyncedError as error:
                 outcome, warning = Outcome.WRITTEN, str(error)
         seconds = perf_counter() - start
-        name = str(target)
+        name, plan = str(target), _noted(plan, draft.notes)
         return SwappedFile(plan, name, name, outcome.value, seconds, (verdict,), warning)
 
     def folder(
@@ -113,7 +113,8 @@ class Worker:
             what = outcome.value if plan.rewrites else "skipped"
             new = linked if outcome is Outcome.WRITTEN else ()
             names = tuple(s.path.name for s in checkpoint.sources if s.path in new)
-            row = SwappedFile(plan, str(place), str(target), what, seconds, found, warning, names)
+            noted = _noted(plan, draft.notes)
+            row = SwappedFile(noted, str(place), str(target), what, seconds, found, warning, names)
             rows.append(row)
         return rows
 
@@ -227,6 +228,11 @@ def _output_name(checkpoint: Checkpoint, plan: FilePlan) -> Path:
     if checkpoint.sharded or not plan.rewrites:
         return checkpoint.path
     return checkpoint.path.with_suffix(".safetensors")
+
+
+def _noted(plan: FilePlan, notes: tuple[str, ...]) -> FilePlan:
+    """Return the plan with what was found out while it was carried out."""
+    return replace(plan, notes=(*plan.notes, *notes))
 
 
 class _Counter:

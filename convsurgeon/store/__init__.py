@@ -2,7 +2,7 @@
 
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.draft import Outcome
-from convsurgeon.store.files import remove_stale, same_bytes
+from convsurgeon.store.files import remove_stale, same_bytes, sync
 from convsurgeon.store.find import (
     Checkpoint,
     ReadOptions,
@@ -73,6 +73,7 @@ __all__ = [
     "same_bytes",
     "sidecar_bytes",
     "sidecar_of",
+    "sync",
     "whole_file",
     "with_sidecar",
 ]

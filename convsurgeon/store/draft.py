@@ -29,12 +29,16 @@ class Draft:
     Args:
         target: the final name.
         force: whether what stands there is replaced.
+
+    Attributes:
+        notes: what the user has to know about what was replaced.
     """
 
     def __init__(self, target: Path, *, force: bool) -> None:
         self.target = target
         self.force = force
         self.path = target.with_name(f".{target.name}.{os.urandom(4).hex()}{TEMPORARY}")
+        self.notes: tuple[str, ...] = ()
         self._fd = -1
 
     def __enter__(self) -> Self:

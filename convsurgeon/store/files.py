@@ -9,7 +9,6 @@ import io
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,17 +76,6 @@ def hard_link(old: Path, new: Path, target: Path) -> None:
         hint = "leave --link away, or name an output on the same file system"
         message = f"{old.name} cannot be linked: {why}"
         raise OutputError("CS094", message, where=target, hint=hint) from None
-
-
-def keep_owner_and_mode(fd: int, old: Path) -> None:
-    """Give an open file the owner and mode of the file that it will replace."""
-    try:
-        was = old.stat()
-    except FileNotFoundError:  # a link to nothing
-        return
-    os.fchmod(fd, stat.S_IMODE(was.st_mode))
-    with suppress(PermissionError):  # only root may give files away
-        os.fchown(fd, was.st_uid, was.st_gid)
 
 
 @contextmanager

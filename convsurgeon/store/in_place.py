@@ -22,8 +22,9 @@ from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError, OutputError
 from convsurgeon.header.parse import LENGTH_BYTES
+from convsurgeon.store.attributes import keep_attributes
 from convsurgeon.store.draft import Outcome
-from convsurgeon.store.files import keep_owner_and_mode, remove_stale, sync, writing
+from convsurgeon.store.files import remove_stale, sync, writing
 from convsurgeon.store.held import Held
 from convsurgeon.store.journal import SUFFIX, Journal, State, journal_of
 from convsurgeon.store.publish import FileDraft
@@ -83,7 +84,7 @@ def _write_beside(place: Path, content: bytes, file: Path) -> None:
         with writing(place):
             fd = os.open(draft.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                keep_owner_and_mode(fd, file)
+                keep_attributes(fd, file)
                 os.fsync(fd)
             finally:
                 os.close(fd)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from convsurgeon.store.attributes import keep_attributes
 from convsurgeon.store.copying import Written, unheard, write_parts
 from convsurgeon.store.draft import Draft, Outcome
 from convsurgeon.store.exchange import exchange
@@ -19,7 +20,6 @@ from convsurgeon.store.files import (
     OLD,
     hard_link,
     is_empty_folder,
-    keep_owner_and_mode,
     remove,
     same_bytes,
     same_tree,
@@ -67,7 +67,7 @@ class FileDraft(Draft):
                     return Outcome.SAME
                 if not self.force or self.target.is_dir():
                     self._refuse_existing()
-                keep_owner_and_mode(self._fd, self.target)
+                self.notes = keep_attributes(self._fd, self.target)
                 os.fsync(self._fd)
                 self.path.replace(self.target)
             elif not self._link():
@@ -162,6 +162,9 @@ class FolderDraft(Draft):
         return not os.path.lexists(self.target) or is_empty_folder(self.target)
 
     def _replace(self) -> None:
+        if self.target.is_dir() and not self.target.is_symlink():
+            self.notes = keep_attributes(self._fd, self.target)
+            os.fsync(self._fd)
         if exchange(self.path, self.target):
             return  # what stood there has the temporary's name now, and goes with it
         # Two renames: for an instant the name is free, but at every instant one whole folder is

@@ -110,7 +110,7 @@ def forgets_the_dead() -> None:
 
 def forgets_the_mode() -> None:
     """A file that few might read can be read by all."""
-    _replace(publish, "keep_owner_and_mode", _never)
+    _replace(publish, "keep_attributes", lambda *_: ())
 
 
 def renames_twice() -> None:
