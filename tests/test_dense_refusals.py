@@ -168,7 +168,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "a LayerNorm between Linears": (
         lambda: sequence(nn.Flatten(), nn.Linear(MAP, 3), nn.LayerNorm(3), nn.Linear(3, 3)),
         "CS054",
-        "a LayerNorm stands between two Linears",
+        "a LayerNorm takes features",
     ),
     "the order of FaceNet": (
         lambda: Net(facenet),
@@ -255,6 +255,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     ),
     "a decision by values": (lambda: Net(decides), "CS056", "decides by the values"),
     "a check of the size": (lambda: Net(checks), "CS056", "decides by the size"),
+    "a plain number of a size": (
+        lambda: Net(lambda net, x: net.fc(x.view(int(x.shape[0]), -1))),
+        "CS056",
+        "makes a plain number of a value or a size",
+    ),
     "a loop over the images": (lambda: Net(takes_apart), "CS056", "takes a tensor apart in a loop"),
     "an image that does not fit": (
         lambda: sequence(nn.Flatten(), nn.Linear(MAP + 1, 3)),

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
 
 from convsurgeon.dense.calls import shape_of
 from convsurgeon.dense.trace import Traced
+from convsurgeon.dense.values import KNOWN
 from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d
 from convsurgeon.plan.dense import AXIS, CONV, DROP, NORM, DensePlan, HeadStep
 
 _FLAT = (FlatConv1d, FlatConv2d, FlatConv3d)
+_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def build(traced: Traced, plan: DensePlan, model: nn.Module) -> fx.GraphModule:
+class Network(fx.GraphModule):
+    """A graph with all modules of the model that it was made of, also those that it does not call.
+
+    torch's own copy of a graph keeps what is called only, and its state dict would lose keys.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        """Copy it whole."""
+        made = cast("Network", super().__deepcopy__(memo))
+        made.adopt(copy.deepcopy({name: vars(self)[name] for name in _TABLES}, memo))
+        return made
+
+    def adopt(self, tables: Mapping[str, Any]) -> None:
+        """Take over the tables of a module, in their order."""
+        vars(self).update({name: copy.copy(table) for name, table in tables.items()})
+
+
+def build(traced: Traced, plan: DensePlan, model: nn.Module) -> Network:
     """Build the network that a plan speaks of.
 
     Its modules have the names that they have in the model, so that its state dict has the same
@@ -36,25 +56,25 @@ def build(traced: Traced, plan: DensePlan, model: nn.Module) -> fx.GraphModule:
     now = dict(traced.model.named_modules(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
         now[name].training = module.training
-    name = f"FullyConvolutional{plan.model}"
-    made = fx.GraphModule(traced.model, traced.graph, class_name=name)
+    made = Network(traced.model, _cleaned(traced.graph), f"FullyConvolutional{plan.model}")
     made.graph.eliminate_dead_code()
     made.recompile()
-    _adopt(made, traced.model)
+    own = dict(traced.model.named_buffers())
+    constants = {name: one for name, one in made.named_buffers() if name not in own}
+    made.adopt({name: vars(traced.model)[name] for name in _TABLES})
+    for name, tensor in constants.items():  # numbers in the code of the forward
+        made.register_buffer(name, tensor, persistent=False)
+    made.training = traced.model.training
     return made
 
 
-def _adopt(made: fx.GraphModule, model: nn.Module) -> None:
-    """Give the network everything that the model holds, also what its forward does not use."""
-    constants = {
-        name: one for name, one in made.named_buffers() if name not in dict(model.named_buffers())
-    }
-    for table in ("_parameters", "_buffers", "_modules"):
-        vars(made)[table] = dict(vars(model)[table])
-    vars(made)["_non_persistent_buffers_set"] = set(vars(model)["_non_persistent_buffers_set"])
-    for name, tensor in constants.items():
-        made.register_buffer(name, tensor, persistent=False)
-    made.training = model.training
+def _cleaned(graph: fx.Graph) -> fx.Graph:
+    """Return a graph without the values and the tracer that it was made with: it can be pickled."""
+    plain = fx.Graph()
+    plain.output(plain.graph_copy(graph, {}))
+    for node in plain.nodes:
+        node.meta.pop(KNOWN, None)
+    return plain
 
 
 def _drop(_: Traced, node: fx.Node, __: HeadStep) -> None:

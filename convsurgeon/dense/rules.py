@@ -92,9 +92,10 @@ def other_norm(call: Call, scene: Scene) -> Outcome | Refusal | None:
     """A norm over all features of an image: on a larger map there is no such set of numbers."""
     if not call.name.lower().replace("_", "").endswith(("layernorm", "groupnorm", "rmsnorm")):
         return None
-    flat = any(state.kind is Kind.FLAT for state in scene.of(call))
-    code, where = ("CS053", "the flattening and the Linear") if flat else ("CS054", "two Linears")
-    return Refusal(code, f"a {call.name} stands between {where}")
+    (state, *_) = scene.of(call)
+    if state.kind is Kind.FLAT:
+        return Refusal("CS053", f"a {call.name} stands between the flattening and the Linear")
+    return Refusal("CS054", f"a {call.name} takes {state.kind.value}")
 
 
 def softmax(call: Call, scene: Scene) -> Outcome | Refusal | None:

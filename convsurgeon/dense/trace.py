@@ -107,19 +107,21 @@ class _Sized(fx.Proxy):
     def size(self, dim: int | None = None) -> Any:
         """Return the sizes, or that of one axis."""
         tracer: Any = self.tracer
+        if dim is not None and self.node.op == "placeholder" and dim % self.dim() == 1:
+            return int(self.node.meta[KNOWN].shape[1])  # no image of any size has other channels
         if dim is not None:
             return tracer.create_proxy("call_method", "size", (self, dim), {})
-        axes = range(self.dim())
-        return _Shape(tracer.create_proxy("call_method", "size", (self, n), {}) for n in axes)
+        return _Shape(self.size(axis) for axis in range(self.dim()))
 
     def __int__(self) -> int:
-        # The number of this run. Whether it may stand for every image is found out by running the
-        # graph at other sizes, with another number of images.
-        return int(self.node.meta[KNOWN])
+        # A plain number of this run would stand for every image, and so would each decision by it.
+        text = "its forward makes a plain number of a value or a size: int() or range()"
+        raise UntraceableError(f"{_place()}{text}")
 
     __index__ = __int__
 
     def __len__(self) -> int:
+        # How many images there are: the graph is run with other numbers of them as well.
         return len(self.node.meta[KNOWN])
 
     def __getattr__(self, name: str) -> Any:

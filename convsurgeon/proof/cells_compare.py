@@ -71,5 +71,5 @@ def drifts(run: Run, parts: Tensor, found: Mapping[str, Tensor]) -> tuple[Drift,
 def outputs(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
     """Return every tensor that a network gives."""
     with torch.no_grad():
-        found = model(images)
+        found = model(images.clone())  # it may write to what it is given
     return {name: one for name, one in leaves(found) if isinstance(one, Tensor)}

@@ -113,8 +113,9 @@ class Splice:
             ModelError: CS064 where no map leads to one of these weights.
         """
         recorder = _Recorder()
+        own = image.clone()  # a model may write to what it is given
         with torch.no_grad(), recorder:
-            model(image)
+            model(own)
         done = recorder.operations
         wanted = [model.get_parameter(name) for name in weights]
         entries = {
@@ -137,9 +138,10 @@ class Splice:
             ModelError: CS064 where it takes another way than at the native size.
         """
         splicer = _Splicer(self.entries, None, empty=False)
+        own = image.clone()
         try:
             with torch.no_grad(), splicer:
-                self.model(image)
+                self.model(own)
         except _Done:
             pass
         if splicer.found is None or tuple(splicer.names[:-1]) != self.names:
@@ -150,9 +152,9 @@ class Splice:
         """Return what the model makes of maps `[N, C, *window]`, each as of its native size."""
         images = torch.zeros((len(windows), *self.native), dtype=self.dtype)
         try:
-            found = self._spliced(images, windows, empty=True)
+            found = self._spliced(images, windows.clone(), empty=True)
         except Exception:  # noqa: BLE001 - an operation that needs values; then it gets them
-            found = self._spliced(images, windows, empty=False)
+            found = self._spliced(images, windows.clone(), empty=False)
         return {name: one for name, one in leaves(found) if isinstance(one, Tensor)}
 
     def _spliced(self, images: Tensor, windows: Tensor, *, empty: bool) -> Any:
