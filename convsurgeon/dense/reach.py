@@ -75,9 +75,15 @@ def reach(traced: Traced, source: fx.Node, before: frozenset[fx.Node]) -> Reach:
             borders += [f"{call.place}: {window.padded}"] if window.padded else []
         elif call.name not in _LOCAL and call.shape:
             known = False
-            borders.append(f"{call.place}: how far {call.name} sees is not known")
+            borders.append(f"{call.place}: {_unknown(call)}")
         reached[node] = (field, jump)
     return Reach(reached[source][0] if known else None, tuple(borders))
+
+
+def _unknown(call: Call) -> str:
+    if "pad" in call.name.lower():
+        return f"{call.name} pads"
+    return f"how far {call.name} sees is not known"
 
 
 def _largest(sizes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
@@ -88,6 +94,8 @@ def _window(call: Call, axes: int) -> Window | None:
     """Return the window of a layer that is known; None for everything else."""
     if isinstance(call.module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return _conv(call.module) if not reforwarded(call.module) else None
+    if call.name == f"conv{axes}d":
+        return _conv_function(call, axes)
     name = call.name.lower().replace("_", "")
     if name not in {f"{kind}pool{axes}d" for kind in ("max", "avg")}:
         return None
@@ -112,13 +120,35 @@ def _fits(call: Call, window: Window) -> bool:
     return all((size - (k - 1) * d - 1) % s == 0 for size, k, d, s in spans)
 
 
+def _conv_function(call: Call, axes: int) -> Window | None:
+    """Return the window of a convolution that a forward calls itself."""
+    weight, padding = call.argument(1, "weight"), call.argument(4, "padding", 0)
+    if not isinstance(weight, fx.Node):
+        return None
+    sizes = (call.argument(3, "stride", 1), call.argument(5, "dilation", 1))
+    if any(isinstance(one, fx.Node) for one in (*sizes, padding)):
+        return None
+    kernel, (stride, dilation) = shape_of(weight)[2:], (_wide(one, axes) for one in sizes)
+    return Window(kernel, stride, dilation, _padded(kernel, _spelled(padding, axes)))
+
+
 def _conv(conv: Any) -> Window:
-    padding = conv.padding
-    none = padding == "valid" or (isinstance(padding, tuple) and not any(padding))
-    text = "" if none else f"pads by {times(padding) if isinstance(padding, tuple) else padding}"
-    if set(conv.kernel_size) == {1} and padding == "same":
-        text = ""
-    return Window(tuple(conv.kernel_size), tuple(conv.stride), tuple(conv.dilation), text)
+    kernel = tuple(conv.kernel_size)
+    padded = _padded(kernel, conv.padding)
+    return Window(kernel, tuple(conv.stride), tuple(conv.dilation), padded)
+
+
+def _spelled(padding: Any, axes: int) -> Any:
+    return padding if isinstance(padding, str) else _wide(padding, axes)
+
+
+def _padded(kernel: tuple[int, ...], padding: Any) -> str:
+    """Say how a convolution pads; empty where it does not."""
+    plain = isinstance(padding, tuple)
+    none = padding == "valid" or (padding == "same" and set(kernel) == {1})
+    if none or (plain and not any(padding)):
+        return ""
+    return f"pads by {times(padding) if plain else padding}"
 
 
 def _wide(value: Any, axes: int) -> tuple[int, ...]:

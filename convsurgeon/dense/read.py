@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from convsurgeon.dense.calls import shape_of
+from convsurgeon.dense.calls import Call, shape_of
 from convsurgeon.dense.head import Head, read_head
 from convsurgeon.dense.reach import reach
 from convsurgeon.dense.sizes import ancestors, growth
@@ -16,6 +16,8 @@ from convsurgeon.dense.trace import Traced, trace
 from convsurgeon.dense.values import UntraceableError
 from convsurgeon.plan.dense import DensePlan, Obstacle
 from convsurgeon.sources.builders.guard import quiet
+
+_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +78,15 @@ def _planned(plan: DensePlan, traced: Traced, head: Head) -> DensePlan:
         borders=seen.borders,
         pool="behind" if head.averaged else "",
         obstacles=(*head.obstacles, *grown.obstacles),
+        notes=tuple(_notes(traced)),
     )
+
+
+def _notes(traced: Traced) -> Iterator[str]:
+    """Yield what the graph of a forward cannot do."""
+    functions = (node for node in traced.graph.nodes if node.op == "call_function")
+    if any(Call.of(node, traced.model).name in _DROPOUTS for node in functions):
+        yield "dropout that the forward calls itself stays off; nn.Dropout follows train()"
 
 
 def _reordered(plan: DensePlan) -> dict[str, Obstacle]:
