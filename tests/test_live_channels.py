@@ -205,6 +205,8 @@ def test_a_model_that_was_written_channel_first_takes_the_file(tmp_path: Path) -
         (lambda model: setattr(model[0], "input", "mine"), "0 normalises its last axis still"),
         (lambda model: model.__setitem__(0, nn.LayerNorm((5, 6))), "0 stays as it is .CS015"),
         (lambda model: model.append(Bilingual(4, 4)), "5 stays as it is .CS007"),
+        (lambda model: model.append(nn.Softmax(-1)), "5 stays as it is .Softmax"),
+        (lambda model: model.append(nn.RMSNorm(4)), "5 stays as it is .RMSNorm"),
     ],
 )
 def test_one_layer_that_cannot_follow_holds_all_back(
@@ -227,7 +229,8 @@ def test_what_was_swapped_for_rows_holds_back_as_well() -> None:
     assert rows(cs.swap_module(model, **MAPS))["1"].reason.startswith(
         "4 stays as it is (FlatConv2d)"
     )
-    patches: Any = nn.Sequential(nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 4), nn.Embedding(4, 4))
+    others = (nn.Embedding(4, 4), nn.Softmax(1), nn.BatchNorm2d(4))
+    patches: Any = nn.Sequential(nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 4), *others)
     cs.swap_module(patches)
     assert rows(cs.swap_module(patches, **MAPS))["1"].rewrite
 

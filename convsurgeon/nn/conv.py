@@ -172,15 +172,20 @@ class _FlatConv(_ConvNd):
 
 
 class FlatConv1d(_FlatConv, nn.Conv1d):
-    """A linear layer as an nn.Conv1d with the weight `[O, C, k]`."""
+    """A linear layer as an nn.Conv1d with the weight `[O, C, k]`; see `FlatConv2d`."""
 
 
 class FlatConv2d(_FlatConv, nn.Conv2d):
-    """A linear layer as an nn.Conv2d with the weight `[O, C, kh, kw]`."""
+    """A linear layer as an nn.Conv2d with the weight `[O, C, kh, kw]`.
+
+    What it takes and gives is said by `input`: "flat", rows as the linear layer; "map", maps
+    `[B, C, H, W]`, over which the kernel slides; "view", for a kernel of one position, rows that
+    are a view of a map `[B, C, 1, S]`, in whose order of memory they lie.
+    """
 
 
 class FlatConv3d(_FlatConv, nn.Conv3d):
-    """A linear layer as an nn.Conv3d with the weight `[O, C, kt, kh, kw]`."""
+    """A linear layer as an nn.Conv3d with the weight `[O, C, kt, kh, kw]`; see `FlatConv2d`."""
 
 
 def to_windows(x: Tensor, in_channels: int, kernel: tuple[int, ...]) -> Tensor:

@@ -151,7 +151,10 @@ def perform(model: nn.Module, order: Order) -> FilePlan:
             asked[id(module)] = wanted(module, row.rewrite, operation)
     norms = Norms.of(survey, order.channels, order.where) if asked else Norms({})
     built = build((*asked.values(), *norms.wanted()), Scene(model), untie=order.request.untie)
-    rows = tuple(_outcome(row, survey, built) for row in plan.layers)
+    new = {id(change.old): change.new for change in built.changes}
+    rows = tuple(
+        _outcome(row, id(survey.modules.get(row.module)), built, new) for row in plan.layers
+    )
     together = order.channels.input == "map" and all_or_none(
         rows, norms, built, survey, order.where
     )
@@ -199,20 +202,19 @@ def wanted(module: nn.Module, rewrite: Rewrite, operation: Operation) -> Wanted:
     return Wanted(module, make, rewrite.arrangement, operation.objections, "CS007")
 
 
-def _outcome(row: LayerPlan, survey: Survey, built: Built) -> LayerPlan:
-    place = id(survey.modules.get(row.module))
+def _outcome(row: LayerPlan, place: int, built: Built, new: Mapping[int, nn.Module]) -> LayerPlan:
     if not row.rewrite:
         return row
     refusal = built.refused.get(place)
     if refusal is None:
-        return replace(row, reason="; ".join((row.reason, *_said_aloud(place, built))))
+        aloud = _said_aloud(new.get(place), built.untied.get(place))
+        return replace(row, reason="; ".join((row.reason, *aloud)))
     code, reason = refusal.code, refusal.reason
     return replace(row, verdict=Verdict.REFUSED, code=code, reason=reason, rewrite=None)
 
 
-def _said_aloud(place: int, built: Built) -> Iterator[str]:
-    new = next((change.new for change in built.changes if id(change.old) == place), None)
+def _said_aloud(new: nn.Module | None, tied: str | None) -> Iterator[str]:
     if isinstance(new, SplitConv):
         yield f"cut into {len(new.parts)} parts of at most {new.max_channels} outputs"
-    if place in built.untied:
-        yield f"untied, now a copy: {built.untied[place]}"
+    if tied:
+        yield f"untied, now a copy: {tied}"

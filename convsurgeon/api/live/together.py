@@ -69,7 +69,7 @@ def _staying(
 
 
 def _takes_rows(module: nn.Module, row: LayerPlan | None) -> bool:
-    """Tell whether what is left of a model takes features last, as a Linear of any kind does."""
+    """Tell whether what is left of a model has features last: a Linear of any kind, a softmax."""
     from torch import nn
 
     if isinstance(module, (*FLAT_CONVS, SplitConv)):
@@ -78,8 +78,11 @@ def _takes_rows(module: nn.Module, row: LayerPlan | None) -> bool:
     if isinstance(module, (PatchLinear, nn.Embedding, nn.EmbeddingBag)):
         return False
     matrix = row is not None and len(row.weight_shape) == _MATRIX
+    if isinstance(module, (nn.Softmax, nn.Softmin, nn.LogSoftmax, nn.GLU)):
+        return module.dim == -1
+    last = isinstance(module, (nn.RMSNorm, nn.RNNBase))
     # Some quantised layers have no parameter that a plan could list.
-    return matrix or hasattr(module, "in_features")
+    return matrix or last or hasattr(module, "in_features")
 
 
 def _refused(row: LayerPlan, reason: str) -> LayerPlan:
