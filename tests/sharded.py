@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from tests.matrix import swapped
 from tools.compatibility import KINDS
@@ -74,7 +75,15 @@ def _trained(kind: str, rank: int, place: Path) -> dict[str, Any]:
     set_model_state_dict(again, state["model"])
     with torch.no_grad():
         same = torch.equal(again(mine), model(mine))
-    return {"out": out.detach(), "gradients": shards, "trained": trained, "reloaded": same}
+    found = {"out": out.detach(), "gradients": shards, "trained": trained, "reloaded": same}
+    return {**found, "replicated": _replicated(build(kind), mine)}
+
+
+def _replicated(model: Any, mine: Tensor) -> dict[str, Tensor]:
+    whole: Any = DistributedDataParallel(model)
+    loss: Any = whole(mine).square().mean()
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters()}
 
 
 def _shard(model: Any, mesh: Any) -> None:

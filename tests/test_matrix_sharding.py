@@ -1,4 +1,4 @@
-"""FSDP2 over two processes, with and without a drop-in, against the same model in one process."""
+"""Two processes that train a model with or without a drop-in, against one that does it alone."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def test_two_processes_train_as_one(kind: str, found: Found) -> None:
         assert close(mine["trained"][key], value)
         assert not close(before[key], value)
     assert mine["reloaded"]
+
+
+@works("ddp")
+def test_two_processes_with_a_whole_model_each(kind: str, found: Found) -> None:
+    model, mine = build(kind), found[kind]["replicated"]
+    model(batch()).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert close(mine[name], parameter.grad)
+    model.zero_grad()
+    model(batch()[:2]).square().mean().backward()  # what one process would have by itself
+    assert not all(close(mine[name], p.grad) for name, p in model.named_parameters())
 
 
 @works("fsdp2")
