@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convsurgeon.errors import HeaderError, PickleError
 from convsurgeon.header import Header, lay_out, pack
 from convsurgeon.store.opening import opened
-from convsurgeon.store.parts import CHUNK, Part, Piece
+from convsurgeon.store.pickle_reader import PickleReader
 from convsurgeon.store.sniff import no_weights
 from convsurgeon.store.source import Reader, Stamp
 
@@ -72,50 +71,12 @@ class PickleFile:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open it; see `Source.reader`."""
-        self._check()
-        tensors, _ = _load(self.path, self.key)
-        yield _PickleReader(self, tensors)
-        self._check()
-
-    def _check(self) -> None:
         with opened(self.path) as fd:
             self.stamp.check(fd, self.path)
-
-
-@dataclass(frozen=True)
-class _PickleReader:
-    file: PickleFile
-    tensors: Mapping[str, torch.Tensor]
-
-    @property
-    def place(self) -> object:
-        return id(self)  # one path holds several dictionaries
-
-    def prefix(self) -> bytes:
-        return lay_out(self.file.header)
-
-    def chunks(self, begin: int, end: int) -> Iterator[Piece]:
-        order = self.file.header.in_data_order
-        place = max(bisect_right(order, begin, key=lambda t: t.begin) - 1, 0)
-        for info in order[place:]:
-            if info.begin >= end:
-                return
-            first, last = max(begin, info.begin), min(end, info.end)
-            view = _bytes_of(self.tensors[info.name]) if first < last else memoryview(b"")
-            for position in range(first, last, CHUNK):
-                yield view[position - info.begin : min(position + CHUNK, last) - info.begin]
-
-    def parts(self, begin: int, end: int) -> Iterator[Part]:
-        return self.chunks(begin, end)
-
-    def read(self, begin: int, end: int) -> bytes:
-        return b"".join(self.chunks(begin, end))
-
-    def fill(self, buffer: memoryview, begin: int) -> None:
-        done = 0
-        for piece in self.chunks(begin, begin + len(buffer)):
-            buffer[done : done + len(piece)] = piece
-            done += len(piece)
+            tensors, _ = _load(self.path, self.key)
+            yield PickleReader(self.path, fd, self.header, tensors)
+        with opened(self.path) as fd:  # by its name, as torch opened it
+            self.stamp.check(fd, self.path)
 
 
 def read_pickle(path: Path, key: str | None = None) -> PickleFile:
@@ -239,10 +200,3 @@ def _check(path: Path, name: str, tensor: torch.Tensor, file_size: int) -> None:
         raise PickleError(
             "CS050", f"{name} claims more bytes than the file has", where=path, hint=_PLAIN
         )
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    import torch
-
-    plain = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().data
