@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -197,6 +199,43 @@ def test_the_model_stays_as_it_is_and_memory_is_shared() -> None:
     dense.double()
     assert all(one.dtype == torch.float32 for one in model.parameters())
     assert not any(one is other for one in dense.parameters() for other in model.parameters())
+
+
+def test_a_scale_of_one_number_is_the_same_at_each_position() -> None:
+    class Scaled(Styled):
+        def __init__(self) -> None:
+            super().__init__(FLATTENED["flatten"])
+            self.scale = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x - torch.tensor([0.1])) * self.scale.exp()
+
+    model = Scaled()
+    made = convert(model, Styled.shape)
+    same_at_native(model.eval(), made.model.eval(), Styled.shape)
+    assert list(made.model.state_dict()) == list(model.state_dict())
+
+
+def test_the_network_is_called_copied_and_kept_as_the_model_is() -> None:
+    model = Styled(FLATTENED["flatten"]).eval()
+    model.auxiliary = nn.Linear(3, 3)
+    dense = convert(model, Styled.shape).model
+    images = torch.randn(1, *Styled.shape[1:])
+    for one in (copy.deepcopy(dense), pickle.loads(pickle.dumps(dense))):
+        assert list(one.state_dict()) == list(model.state_dict())
+        assert torch.equal(one(x=images), dense(images))
+        assert one.fc1.weight.data_ptr() != dense.fc1.weight.data_ptr()
+
+
+def test_larger_images_are_exported_and_compiled() -> None:
+    dense = convert(Styled(FLATTENED["flatten"]), Styled.shape).model.eval()
+    images = torch.randn(1, 1, 31, 40)
+    sizes = {2: torch.export.Dim("h", min=24, max=200), 3: torch.export.Dim("w", min=24, max=200)}
+    exported = torch.export.export(dense, (images,), dynamic_shapes=[sizes]).module()
+    compiled: Any = torch.compile(dense, fullgraph=True, backend="eager")
+    for one in (exported, compiled):
+        torch.testing.assert_close(one(images), dense(images))
+    torch.testing.assert_close(exported(images[..., :30, :33]), dense(images[..., :30, :33]))
 
 
 def test_modules_that_the_forward_does_not_use_keep_their_keys() -> None:

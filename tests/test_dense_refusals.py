@@ -56,6 +56,12 @@ def hooked_flatten() -> nn.Module:
     return sequence(flatten, nn.Linear(MAP, 3))
 
 
+def replaced() -> nn.Module:
+    relu = nn.ReLU()
+    relu.forward = torch.neg  # type: ignore[method-assign]
+    return sequence(nn.Flatten(), nn.Linear(MAP, 3), relu)
+
+
 class Scaled(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         return 2 * super().forward(input)
@@ -226,6 +232,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "is used by a forward of its own",
     ),
     "a hook": (hooked, "CS007", "a hook on this Linear"),
+    "a forward that was replaced": (replaced, "CS007", "its forward was replaced"),
     "a hook on what is dropped": (hooked_flatten, "CS024", "_forward_hooks, which would be lost"),
     "a parametrised weight": (parametrised, "CS008", "is computed from other tensors"),
     "a table of positions": (
@@ -245,8 +252,23 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     ),
     "a batch of one size": (
         lambda: Net(lambda net, x: net.fc(flat(x.view(2, 4, x.shape[2], x.shape[3])))),
+        "CS056",
+        "its forward cannot be followed",
+    ),
+    "the number of images in the head": (
+        lambda: Net(lambda net, x: net.fc(flat(x)) / len(x)),
+        "CS055",
+        "it holds the number of images",
+    ),
+    "the number of images in the trunk": (
+        lambda: Net(lambda net, x: net.fc(flat(x.view(len(x), 4, x.shape[2], x.shape[3])))),
         "CS055",
         "takes no larger image",
+    ),
+    "a number of the whole image": (
+        lambda: Net(lambda net, x: net.fc(flat(x)) * x.mean()),
+        "CS054",
+        "mul of features is not known to work on maps",
     ),
     "a map larger than the image": (
         lambda: sequence(nn.Upsample(scale_factor=2), nn.Flatten(), nn.Linear(MAP * 4, 3)),

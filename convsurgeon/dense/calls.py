@@ -85,6 +85,18 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
+def ancestors(source: fx.Node) -> frozenset[fx.Node]:
+    """Return a node with all that its value is computed from."""
+    found: set[fx.Node] = set()
+    pending = [source]
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found.add(node)
+            pending += node.all_input_nodes
+    return frozenset(found)
+
+
 ELEMENTWISE = frozenset({
     "ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish", "Sigmoid", "Tanh",
     "Softplus", "Softsign", "Hardswish", "Hardsigmoid", "Hardtanh", "LogSigmoid", "Threshold",

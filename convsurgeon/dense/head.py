@@ -13,7 +13,7 @@ from convsurgeon.dense.calls import Call, shape_of
 from convsurgeon.dense.openings import Opening, offered, openings
 from convsurgeon.dense.rules import Scene, decide
 from convsurgeon.dense.states import Kind, NoHeadError, State
-from convsurgeon.dense.trace import Traced
+from convsurgeon.dense.trace import IMAGES, Traced
 from convsurgeon.geometry import Refusal
 from convsurgeon.plan.dense import AXIS, CONV, DROP, NORM, HeadStep, Obstacle
 from convsurgeon.sources.layers import examine
@@ -105,6 +105,8 @@ class _Walk:
         if not call.shape:
             return  # a size: whatever takes it is asked itself
         found = decide(call, self._scene)
+        if not isinstance(found, Refusal) and found.step.action != DROP and _counts(call.node):
+            found = Refusal("CS055", "it holds the number of images: write x.size(0) for len(x)")
         if not isinstance(found, Refusal):
             self._states[call.node] = found.state
             self._steps.append((call.node, found.step))
@@ -139,14 +141,9 @@ class _Walk:
         obstacles += self._lost(steps.values())
         ordered = tuple(sorted(steps.values(), key=lambda step: order[step.node]))
         first = opened[0]
-        return Head(
-            first.source,
-            first.state.size,
-            ordered,
-            tuple(obstacles),
-            bool(pooled),
-            self._doubts,
-        )
+        found = tuple(obstacles)
+        size, averaged = first.state.size, bool(pooled)
+        return Head(first.source, size, ordered, found, averaged, self._doubts)
 
     def _strays(self, opened: list[Opening]) -> list[Obstacle]:
         """Say what of the head as a whole cannot be: two maps, or rows without a Linear."""
@@ -165,18 +162,22 @@ class _Walk:
         return [Obstacle.of("", one) for one in found]
 
     def _lost(self, steps: Iterable[HeadStep]) -> Iterator[Obstacle]:
-        """Say which modules have hooks, and would go or become others."""
-        for step in steps:
-            module = self._traced.model.get_submodule(step.module) if step.module else None
-            if module is not None and step.action in (DROP, NORM, AXIS):
-                hooks = [
-                    name
-                    for name, value in vars(module).items()
-                    if name.endswith("_hooks") and value
-                ]
-                if hooks:
-                    text = f"it has {', '.join(hooks)}, which would be lost"
-                    yield Obstacle(step.module, "CS024", text)
+        """Say which modules do more than their class, or have hooks and would become others."""
+        for step in (step for step in steps if step.module):
+            own = vars(self._traced.model.get_submodule(step.module))
+            hooks = [name for name, value in own.items() if name.endswith("_hooks") and value]
+            if step.action in (DROP, NORM, AXIS) and hooks:
+                text = f"it has {', '.join(hooks)}, which would be lost"
+                yield Obstacle(step.module, "CS024", text)
+            if "forward" in own and step.action != CONV:
+                yield Obstacle(step.module, "CS007", "its forward was replaced")
+
+
+def _counts(node: fx.Node) -> bool:
+    """Tell whether an operation is given the number of images as a plain number."""
+    found: list[object] = []
+    fx.node.map_aggregate((node.args, node.kwargs), found.append)
+    return IMAGES in found
 
 
 def _joined(states: tuple[State, ...]) -> State:

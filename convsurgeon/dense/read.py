@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from convsurgeon.dense.calls import Call, shape_of
+from convsurgeon.dense.calls import Call, ancestors, shape_of
 from convsurgeon.dense.head import Head, read_head
 from convsurgeon.dense.reach import reach
-from convsurgeon.dense.sizes import ancestors, growth
+from convsurgeon.dense.sizes import growth
 from convsurgeon.dense.trace import Traced, trace
 from convsurgeon.dense.values import UntraceableError
 from convsurgeon.plan.dense import DensePlan, Obstacle

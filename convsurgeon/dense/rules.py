@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, fx, nn
 
-from convsurgeon.dense.calls import AFFINE, ARITHMETIC, ELEMENTWISE, FLATTENING, Call, shape_of
+from convsurgeon.dense.calls import (
+    AFFINE,
+    ARITHMETIC,
+    ELEMENTWISE,
+    FLATTENING,
+    Call,
+    ancestors,
+    shape_of,
+)
 from convsurgeon.dense.states import Kind, Outcome, State
 from convsurgeon.dense.values import KNOWN
 from convsurgeon.geometry import Refusal, times
@@ -194,10 +202,14 @@ def decide(call: Call, scene: Scene) -> Outcome | Refusal:
 
 
 def _alone(call: Call, scene: Scene) -> bool:
-    """Tell whether all that goes in is of the head, or a single number."""
-    others = (node for node in call.node.all_input_nodes if node not in scene.states)
-    values = (node.meta[KNOWN] for node in others)
-    return all(isinstance(value, Tensor) and value.numel() == 1 for value in values)
+    """Tell whether all that goes in is of the head, or a single number that no image changes."""
+    others = [node for node in call.node.all_input_nodes if node not in scene.states]
+    single = all(shape_of(node) in ((), (1,)) and _is_tensor(node) for node in others)
+    return single and all(one.op != "placeholder" for node in others for one in ancestors(node))
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta[KNOWN], Tensor)
 
 
 def _unmovable(call: Call, state: State) -> Refusal:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-from convsurgeon.dense.calls import Call, shape_of
+from convsurgeon.dense.calls import Call, ancestors, shape_of
 from convsurgeon.dense.trace import Traced
 from convsurgeon.dense.values import KNOWN, compute, empty
 from convsurgeon.geometry import times
@@ -59,18 +59,6 @@ def growth(traced: Traced, source: fx.Node) -> Growth:
             obstacles.append(error.obstacle)
     kept = {(one.place, one.code): one for one in reversed(obstacles)}
     return Growth(() if kept else tuple(strides), tuple(kept.values()))
-
-
-def ancestors(source: fx.Node) -> frozenset[fx.Node]:
-    """Return a node with all that its value is computed from."""
-    found: set[fx.Node] = set()
-    pending = [source]
-    while pending:
-        node = pending.pop()
-        if node not in found:
-            found.add(node)
-            pending += node.all_input_nodes
-    return frozenset(found)
 
 
 def _along(traced: Traced, source: fx.Node, before: frozenset[fx.Node], axis: int) -> int:

@@ -8,10 +8,13 @@ numbers to the code, while sizes stay symbols and hold for other images.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +23,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from convsurgeon.dense.values import KNOWN, UntraceableError, compute, copied, empty
 
+IMAGES = 1009
+"""How many images a forward is followed on. They take no memory, and nobody means this number."""
 _MAX_MESSAGE = 200
+_LIBRARIES = tuple(str(Path(file).parent) for file in (torch.__file__, __file__))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,13 +38,11 @@ class Traced:
             memory of the original's.
         graph: its operations, each with its value at the native size under `KNOWN`.
         fake: the mode that those values live in.
-        batch: how many images those values are of.
     """
 
     model: nn.Module
     graph: fx.Graph
     fake: FakeTensorMode
-    batch: int
 
     @property
     def image(self) -> fx.Node:
@@ -52,7 +56,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
 
     Args:
         model: stays as it is.
-        shape: `[B, C, *spatial]` of an image.
+        shape: `[B, C, *spatial]` of images; how many they are does not matter.
         dtype: of an image.
 
     Raises:
@@ -60,8 +64,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
             something that no graph can hold.
     """
     twin = copied(model)
-    # One image more than were given: a forward with a number of images in it shows.
-    tracer = _Tracer((shape[0] + 1, *shape[1:]), dtype)
+    tracer = _Tracer((IMAGES, *shape[1:]), dtype)
     try:
         with torch.inference_mode(mode=False):
             graph = tracer.trace(twin)
@@ -74,7 +77,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
     for node in reversed(graph.nodes):
         if not node.users and (node.op, node.target) == ("call_method", "size"):
             graph.erase_node(node)
-    return Traced(twin, graph, tracer.fake, shape[0] + 1)
+    return Traced(twin, graph, tracer.fake)
 
 
 class _Shape(tuple[Any, ...]):
@@ -121,7 +124,7 @@ class _Sized(fx.Proxy):
     __index__ = __int__
 
     def __len__(self) -> int:
-        # How many images there are: the graph is run with other numbers of them as well.
+        # Of a tensor, how many images there are: where IMAGES is in the graph later on, this shows.
         return len(self.node.meta[KNOWN])
 
     def __getattr__(self, name: str) -> Any:
@@ -149,7 +152,9 @@ class _Tracer(fx.Tracer):
 
     def create_args_for_root(self, root_fn: Any, *_: Any, **__: Any) -> Any:
         """Give the forward its first parameter only."""
-        image = self.create_proxy("placeholder", "image", (), {})
+        first = next(iter(signature(self.root.forward).parameters.values()))
+        named = first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+        image = self.create_proxy("placeholder", first.name if named else "image", (), {})
         return root_fn, [self.root, image]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -202,13 +207,9 @@ class _Tracer(fx.Tracer):
 
 def _place() -> str:
     """Say where in the user's code a forward stands now: the innermost line that is neither's."""
-    import sys
-
     raised = sys.exc_info()[2]
     frames = traceback.extract_tb(raised) if raised else traceback.extract_stack()
-    own = ("/torch/", "/convsurgeon/dense/")
     for frame in reversed(frames):
-        path = frame.filename.replace("\\", "/")
-        if not any(part in path for part in own):
-            return f"{path.rpartition('/')[2]}, line {frame.lineno}: "
+        if not frame.filename.startswith(_LIBRARIES):
+            return f"{Path(frame.filename).name}, line {frame.lineno}: "
     return ""

@@ -109,7 +109,7 @@ class DensePlan:
         lines = [f"{self.model} at {times(self.image)}", *(f"  {step}" for step in self.steps)]
         if self.possible:
             lines.append(f"  {self.geometry()}")
-        if self.borders:
+        if self.borders and not self.pool:
             more = f", and {len(self.borders) - 1} more" if self.borders[1:] else ""
             lines.append(f"  crops differ: {self.borders[0]}{more}")
         lines += [f"  note: {text}" for text in self.notes]
