@@ -77,6 +77,14 @@ def test_the_report_says_so(folder: Path) -> None:
     assert report.files[0].to_json()["linked"] == [FIRST, LAST]
 
 
+def test_a_checkpoint_beside_it_that_has_nothing_to_rewrite_is_linked_too(folder: Path) -> None:
+    checkpoint(folder / "head.safetensors", {"head.weight": (5, 4)})
+    ran = invoke("swap", folder, "--geometry", "patch=s2", "--verify", "bits", "--link")
+    out = folder.with_name("vit.linear")
+    assert "head.safetensors, linked" in ran.out.replace("\n", "")
+    assert shared(folder, out) == {FIRST, LAST, "head.safetensors"}
+
+
 def test_proofs_receipts_and_undo_hold_as_for_copies(folder: Path) -> None:
     out = swapped(folder)
     assert cs.verify(folder, out, function=False).equivalent

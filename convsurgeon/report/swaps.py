@@ -117,7 +117,10 @@ def _outcome(console: Console, file: SwappedFile) -> None:
         text = f"  → {output}, {how}not written (dry run)"
         console.print(Text(text, "cyan", overflow="fold"))
         return
-    words_of = {"same": "already there with the same bytes", "skipped": "copied"}
+    words_of = {
+        "same": "already there with the same bytes",
+        "skipped": "linked" if file.linked else "copied",
+    }
     tail = words_of.get(file.outcome, words.duration(file.seconds))
     if file.in_place:
         tail = f"in place, {file.in_place.tensor_bytes} tensor bytes written, {tail}"

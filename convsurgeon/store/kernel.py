@@ -6,7 +6,6 @@ not, and the caller copies.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -76,6 +75,8 @@ def start_write_back(fd: int, begin: int, count: int) -> None:
 
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    import ctypes  # for large files alone
+
     call = getattr(ctypes.CDLL(None), "sync_file_range", None)
     if call is not None:
         call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
