@@ -160,6 +160,7 @@ class RestoredFile:
         sha256: of the header, as recorded and as written.
         note: what the user should know.
         in_place: whether the output is the swapped file itself, with its old header.
+        warning: what the user has to know although the output is there.
     """
 
     path: str
@@ -169,6 +170,7 @@ class RestoredFile:
     sha256: str
     note: str = ""
     in_place: bool = False
+    warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that stands under `files`."""
@@ -180,6 +182,7 @@ class RestoredFile:
             "header_sha256": self.sha256,
             "note": self.note,
             "in_place": self.in_place,
+            "warning": self.warning,
         }
 
 
@@ -188,6 +191,10 @@ class RestoreReport:
     """Everything that a call of `restore` did."""
 
     files: tuple[RestoredFile, ...]
+
+    def exit_code(self) -> int:
+        """Return 0 (done) or 4 (the last sync of a file failed)."""
+        return 4 if any(file.warning for file in self.files) else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `restore --json`."""

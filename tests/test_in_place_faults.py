@@ -18,6 +18,7 @@ import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
 from convsurgeon.store import in_place, journal_of
+from tests.cli_helpers import invoke
 from tests.in_place_cases import CASES, Case, Faults, content, io_error, name_of, put_back
 from tests.in_place_kills import Tally
 
@@ -43,10 +44,7 @@ def outcome(case: Case, folder: Path, faults: Faults) -> str:
             return error.code
         except OSError:  # on the command line CS037
             return "refused"
-    warned = [
-        file for file in report.files if getattr(file, "warning", "") or getattr(file, "note", "")
-    ]
-    return "warned" if warned else "done"
+    return "warned" if any(file.warning for file in report.files) else "done"
 
 
 def calls_of(case: Case, folder: Path) -> list[str]:
@@ -192,6 +190,28 @@ def test_a_last_sync_that_fails_is_a_warning(folder: Path, monkeypatch: pytest.M
     report: Any = case.act(folder)
     assert "CS073" in report.files[0].warning
     assert report.exit_code() == 4
+    assert content(folder) == new
+    ran = invoke("restore", folder / case.target, "--in-place")
+    assert ran.code == 4
+    assert "last sync failed" in ran.out
+
+
+def test_an_interrupt_right_behind_the_point_of_no_return(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["with a sidecar"]
+    _, new = case.both(folder)
+    unlink, place = os.unlink, journal_of(folder / case.target)
+
+    def removed(path: Any, **more: Any) -> None:
+        unlink(path, **more)
+        if Path(path) == place:
+            monkeypatch.setattr(os, "unlink", unlink)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "unlink", removed)
+    with pytest.raises(KeyboardInterrupt):
+        case.act(folder)
     assert content(folder) == new
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -85,9 +86,7 @@ def _file(
             draft.write(_undone(file, recipe).parts(reader))
         _prove(read_safetensors(draft.path, FORMAT_MAX_HEADER), file)
         outcome = draft.publish()
-    return RestoreReport(
-        (_row(file, target, outcome.value, recipe, warning="; ".join(draft.notes)),)
-    )
+    return RestoreReport((_row(file, target, outcome.value, recipe, draft.notes),))
 
 
 def _no_recipe(where: Path) -> RecipeError:
@@ -127,7 +126,7 @@ def _folder(
             _prove(read_safetensors(written, FORMAT_MAX_HEADER), file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
-    rows = (_row(f, p, outcome.value, r, warning="; ".join(draft.notes)) for f, p, r in done)
+    rows = (_row(f, p, outcome.value, r, draft.notes) for f, p, r in done)
     return RestoreReport(tuple(rows))
 
 
@@ -152,7 +151,8 @@ def _in_place(path: Path, limit: int) -> RestoreReport:
         files = [s for s in checkpoint.sources if isinstance(s, SafetensorsFile)]
         work = [(file, recipe) for file in files if (recipe := _recipe(file))]
         warning = restore_in_place([(f, _undone(f, r)) for f, r in work], _prove) if work else ""
-        rows += (_row(f, f.path, "written", r, warning=warning, in_place=True) for f, r in work)
+        done = (_row(file, file.path, "written", recipe) for file, recipe in work)
+        rows += (replace(row, in_place=True, warning=warning) for row in done)
     if not rows:
         raise _no_recipe(path)
     return RestoreReport(tuple(rows))
@@ -199,17 +199,10 @@ def _prove(written: Source, file: Source) -> None:
 
 
 def _row(
-    file: SafetensorsFile,
-    target: Path,
-    outcome: str,
-    recipe: Recipe,
-    *,
-    warning: str = "",
-    in_place: bool = False,
+    file: SafetensorsFile, target: Path, outcome: str, recipe: Recipe, notes: Sequence[str] = ()
 ) -> RestoredFile:
     layers = tuple(dict.fromkeys(step.module for step in recipe.steps))
     dropped = recipe.original.dropped
-    notes = [warning] if warning else []
-    notes += [f"the PyTorch file also held {', '.join(dropped)}"] if dropped else []
-    digest, note = recipe.original.header_sha256, "; ".join(notes)
-    return RestoredFile(str(file.path), str(target), outcome, layers, digest, note, in_place)
+    held = [f"the PyTorch file also held {', '.join(dropped)}"] if dropped else []
+    digest, note = recipe.original.header_sha256, "; ".join((*notes, *held))
+    return RestoredFile(str(file.path), str(target), outcome, layers, digest, note)

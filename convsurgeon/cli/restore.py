@@ -34,4 +34,4 @@ def restore(
         call = partial(api_restore, swapped, out, force=force, in_place=in_place)
         return call(max_header_bytes=max_header_bytes)
 
-    run(Show("convsurgeon.restore/1", as_json, quiet, report), work, lambda _: 0)
+    run(Show("convsurgeon.restore/1", as_json, quiet, report), work, lambda r: r.exit_code())

@@ -172,4 +172,5 @@ def show_restore(console: Console, report: RestoreReport) -> None:
             ("  proof", f"recorded SHA-256 digests hold, {others}; {there}"),
         ]
         rows += [("  note", safe(file.note))] if file.note else []
+        rows += [("  warning", safe(file.warning))] if file.warning else []
         console.print(Facts(rows))

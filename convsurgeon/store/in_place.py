@@ -27,6 +27,7 @@ from convsurgeon.store.draft import Outcome
 from convsurgeon.store.files import remove_stale, sync, writing
 from convsurgeon.store.held import Held
 from convsurgeon.store.journal import SUFFIX, Journal, State, journal_of
+from convsurgeon.store.opening import is_there
 from convsurgeon.store.publish import FileDraft
 from convsurgeon.store.sidecar import sidecar_of
 
@@ -139,6 +140,10 @@ def _take_back(journal: Journal, files: Held, error: BaseException, *, began: bo
     folder = next(iter(files)).parent
     leader = folder / journal.leader
     try:
+        if began and not is_there(journal_of(leader)):
+            with suppress(NotSyncedError):  # interrupted behind the point of no return: it is done
+                forget(journal, folder)
+            return
         for member in journal.members if began else ():
             put(folder / member.name, files, member.old)
         with writing(leader):
