@@ -269,11 +269,16 @@ def apart(first: list[Tensor], second: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
 
 
-def unsettled(model: Any, given: dict[str, Any], times: int) -> float:
-    """How far outputs move when each number that goes in moves by one unit in its last place."""
+def tolerance(model: Any, given: dict[str, Any]) -> float:
+    """How far outputs may move where sums of up to 96 products are made in another order.
+
+    How far they move when each number that goes in is rounded once, the model leaves open itself.
+    A sum in another order rounds every partial sum elsewhere, which adds up to about the square
+    root of their number, ten times as much; and there may be several such layers.
+    """
     want, largest = outputs(model, given), 0.0
     generator = torch.Generator().manual_seed(3)
-    for _ in range(times):
+    for _ in range(8):
         moved = {
             key: torch.nextafter(value, _signs(value, generator) * torch.inf)
             if isinstance(value, Tensor) and value.is_floating_point()
@@ -281,7 +286,7 @@ def unsettled(model: Any, given: dict[str, Any], times: int) -> float:
             for key, value in given.items()
         }
         largest = max(largest, apart(outputs(model, moved), want))
-    return largest
+    return 16 * largest
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -106,4 +106,4 @@ def test_the_page_shows_each_row() -> None:
         assert [cell.strip() for cell in shown.split(" | ")[1:4]] == [
             row.cells.get(kind, "") for kind in ("conv", "gemm", "linear")
         ]
-        assert not row.way_out or f"- {row.check}: {row.way_out}" in lines
+        assert not row.way_out or f"- **{row.check}**: {row.way_out}" in lines

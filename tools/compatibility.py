@@ -94,4 +94,4 @@ def _section(rows: list[Row]) -> Iterator[str]:
         yield f"| {row.check} | {' | '.join(cells)} | {links} |"
     limits = [row for row in rows if row.way_out]
     yield from ["", "Ways out:", ""] if limits else []
-    yield from (f"- {row.check}: {row.way_out}" for row in limits)
+    yield from (f"- **{row.check}**: {row.way_out}" for row in limits)
