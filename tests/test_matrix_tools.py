@@ -85,6 +85,7 @@ def test_what_diffusers_saves_it_reads(kind: str, tmp_path: Path) -> None:
 
 @fails("diffusers-save")
 def test_diffusers_leaves_weights_unwritten(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="diffusers makes models without memory through it")
     one = model(kind, DIT)
     one.save_pretrained(tmp_path / "swapped")
     again = type(one).from_pretrained(tmp_path / "swapped")
