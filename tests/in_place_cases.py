@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import convsurgeon as cs
-from convsurgeon.store import in_place
+from convsurgeon.store import Journal, in_place, journal_of
 from tests.cli_helpers import STATED, Tensor, f32, model_file, model_tensors, write
 from tests.files import index_of
 
@@ -132,6 +132,14 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, call: str) -> Iterator[None]:
         patch.setattr(in_place, "_take_back", lambda *_, **__: None)
         patch.setattr(in_place, call, stop)
         yield
+
+
+def tear(path: Path, share: float = 0.5) -> None:
+    """Write the beginning of the new header, as a run that is cut off does."""
+    journal = Journal.parse(journal_of(path).read_bytes())
+    new = journal.members[0].new.prefix
+    with path.open("r+b") as file:
+        file.write(new[: int(len(new) * share)])
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,20 @@ from typing import Any
 import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
-from convsurgeon.store import in_place, journal_of
+from convsurgeon.store import Journal, in_place, journal_of
 from tests.cli_helpers import invoke
-from tests.in_place_cases import CASES, Case, Faults, content, io_error, name_of, put_back
+from tests.in_place_cases import (
+    CASES,
+    Case,
+    Cut,
+    Faults,
+    content,
+    cut_at,
+    io_error,
+    name_of,
+    put_back,
+    tear,
+)
 from tests.in_place_kills import Tally
 
 MEMORY = Path("/dev/shm")
@@ -124,6 +135,33 @@ def test_the_order_of_the_calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         "sync folder without journal",
     ]
     assert [event for event, _ in groupby(events)][: len(steps)] == steps
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one call", "from one call on"])
+@pytest.mark.parametrize("name", ["with a sidecar", "shards"])
+def test_a_recovery_that_fails(
+    name: str, lasting: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    case.make(folder)
+    old = content(folder)
+    with cut_at(monkeypatch, "put"), pytest.raises(Cut):
+        case.act(folder)
+    tear(folder / Journal.parse(next(folder.glob("*-journal")).read_bytes()).leader)
+    left, faults = content(folder), Faults(io_error)
+    with faults.installed():
+        case.settle(folder)
+    codes = set()
+    for number in range(len(faults.calls)):
+        put_back(folder, left)
+        with Faults(io_error, number, lasting=lasting).installed():
+            try:
+                case.settle(folder)
+            except (ConvsurgeonError, OSError) as error:
+                codes.add(getattr(error, "code", "refused"))
+        case.settle(folder)
+        assert visible(folder) == old, number
+    assert "CS077" in codes
 
 
 @pytest.mark.parametrize("name", ["with a sidecar", "shards"])

@@ -13,8 +13,8 @@ import convsurgeon as cs
 from convsurgeon.errors import ConvsurgeonError
 from convsurgeon.store import Journal, journal_of, recover
 from tests.cli_helpers import STATED, invoke, model_file, model_shards
-from tests.files import unprivileged
-from tests.in_place_cases import Content, Cut, content, cut_at, header_end, swap_in_place
+from tests.files import NOBODY, unprivileged
+from tests.in_place_cases import Content, Cut, content, cut_at, header_end, swap_in_place, tear
 
 
 @pytest.fixture
@@ -26,14 +26,6 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Content
         swap_in_place(path)
     assert journal_of(path).exists()
     return path, before
-
-
-def tear(path: Path, share: float = 0.5) -> None:
-    """Write the beginning of the new header, as a run that is cut off does."""
-    journal = Journal.parse(journal_of(path).read_bytes())
-    new = journal.members[0].new.prefix
-    with path.open("r+b") as file:
-        file.write(new[: int(len(new) * share)])
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -262,6 +254,18 @@ def test_what_is_no_regular_file(left: tuple[Path, Content]) -> None:
     with pytest.raises(ConvsurgeonError) as caught:
         recover(path)
     assert caught.value.code == "CS077"
+
+
+def test_the_journal_of_another_user(left: tuple[Path, Content]) -> None:
+    path, before = left
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    tear(path)
+    os.chown(journal_of(path), NOBODY, -1)
+    useless(path, "another user")
+    os.chown(path, NOBODY, -1)  # now it is one of the file's own
+    recover(path)
+    assert content(path.parent) == before
 
 
 def test_a_read_only_file_is_explained(left: tuple[Path, Content]) -> None:

@@ -69,6 +69,7 @@ def _journal_at(path: Path) -> Journal | None:
         return None
     try:
         with opened(place) as fd, open(fd, "rb", closefd=False) as file:
+            _check_owner(path, os.fstat(fd).st_uid)
             journal = Journal.parse(file.read(MAX_BYTES))
     except ConvsurgeonError as error:
         if error.code == "CS030":  # removed by the run that it belongs to
@@ -79,6 +80,13 @@ def _journal_at(path: Path) -> Journal | None:
     if journal.members and journal.leader != path.name:
         raise _useless(path, "it is about a file of another name")
     return journal
+
+
+def _check_owner(path: Path, owner: int) -> None:
+    # In a folder that everybody may write to, anybody can put a journal beside the file.
+    files = {path.lstat().st_uid} if is_there(path) else set()
+    if owner not in files | {0, os.geteuid()}:
+        raise ValueError("another user wrote it")
 
 
 def _useless(path: Path, why: str) -> OutputError:
