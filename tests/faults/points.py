@@ -65,7 +65,7 @@ class Fault:
     @property
     def kills(self) -> bool:
         """Whether it ends the process on the spot."""
-        return "SIGKILL" in self.kind
+        return "SIGKILL" in self.kind or self.kind == "power cut"
 
     @property
     def interrupts(self) -> bool:
