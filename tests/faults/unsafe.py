@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def syncs_too_late() -> None:
             real(fd)
         return outcome
 
-    _replace(os, "fsync", lambda fd: late.append(fd) if os.fstat(fd).st_size else real(fd))
+    def sync(fd: int) -> None:
+        late.append(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else real(fd)
+
+    _replace(os, "fsync", sync)
     _replace(FileDraft, "publish", publish_first)
 
 
