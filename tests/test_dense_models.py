@@ -227,6 +227,14 @@ def test_the_network_is_called_copied_and_kept_as_the_model_is() -> None:
         assert one.fc1.weight.data_ptr() != dense.fc1.weight.data_ptr()
 
 
+def test_a_callers_inference_mode_leaves_no_trace() -> None:
+    model = Styled(FLATTENED["flatten"])
+    with torch.inference_mode():
+        dense = convert(model, Styled.shape).model
+    dense(torch.randn(1, 1, 24, 24)).sum().backward()
+    assert dense.fc1.weight.grad.shape == (8, 6, 6, 4)
+
+
 def test_larger_images_are_exported_and_compiled() -> None:
     dense = convert(Styled(FLATTENED["flatten"]), Styled.shape).model.eval()
     images = torch.randn(1, 1, 31, 40)

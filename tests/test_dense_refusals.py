@@ -307,6 +307,25 @@ def test_refusals(case: str) -> None:
     assert reason in str(plan)
 
 
+def under_inference() -> nn.Module:
+    with torch.inference_mode():
+        return sequence(nn.Flatten(), nn.Linear(MAP, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (under_inference, "0.weight was made under torch.inference_mode"),
+        (lambda: sequence(nn.Flatten(), nn.LazyLinear(3)), "2.weight has no shape yet"),
+    ],
+    ids=["inference", "lazy"],
+)
+def test_parameters_that_cannot_be_shared(make: Callable[[], nn.Module], reason: str) -> None:
+    with pytest.raises(cs.ConvsurgeonError, match=reason) as caught:
+        cs.fully_convolutional(make(), torch.zeros(1, 1, 8, 7))
+    assert caught.value.code == "CS056"
+
+
 @pytest.mark.parametrize(
     "behind",
     [

@@ -93,7 +93,8 @@ def test_every_choice_is_recorded_and_taken_up_again(document: Document) -> None
     assert set(document["asked"]) == recorded | {"original", "swapped", "function"}
     assert set(receipts._FORMS) == recorded
     # Of all choices, these alone are neither about evidence nor about proofs.
-    of_swap = {"to", "exclude", "only", "layout", "child_keys", "recursive"}
+    of_swap = {"to", "exclude", "only", "layout", "child_keys", "recursive", "untie"}
+    of_swap |= {"example_input", "fully_convolutional", "pool"}
     of_a_call = {"keep", "settings", "max_header_bytes"}
     keywords = set(VerifyChoices.__annotations__) | {*cs.api.choices.Choices.__annotations__}
     assert keywords - recorded == of_swap | of_a_call

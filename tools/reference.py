@@ -176,7 +176,9 @@ def _entry(name: str, value: Any) -> list[str]:
 def _members(name: str) -> list[str]:
     value = getattr(import_module("convsurgeon"), name)
     rows: list[str] = []
-    for member, found in vars(value).items():
+    own = [kind for kind in value.__mro__ if kind.__module__.startswith("convsurgeon.")]
+    members = {member: found for kind in reversed(own) for member, found in vars(kind).items()}
+    for member, found in members.items():
         if isinstance(found, property | classmethod) or inspect.isfunction(found):
             call = "" if isinstance(found, property) else "()"
             rows.append(f"- `{member}{call}`: {_first_line(getattr(value, member))}")

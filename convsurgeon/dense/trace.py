@@ -63,10 +63,11 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
         UntraceableError: naming the place, where the forward decides by what it is given, or does
             something that no graph can hold.
     """
-    twin = copied(model)
     tracer = _Tracer((IMAGES, *shape[1:]), dtype)
     try:
+        # A caller's inference mode would make parameters that no gradient can ever reach.
         with torch.inference_mode(mode=False):
+            twin = copied(model)
             graph = tracer.trace(twin)
     except UntraceableError:
         raise

@@ -29,6 +29,8 @@ def copied(model: nn.Module) -> nn.Module:
     for name, one in tensors:
         if type(one) not in (nn.Parameter, Tensor, nn.Buffer):
             raise UntraceableError(f"{name} is a {type(one).__name__}, no plain tensor")
+        if one.is_inference():
+            raise UntraceableError(f"{name} was made under torch.inference_mode")
         view = one.detach()
         own = nn.Parameter(view, one.requires_grad) if isinstance(one, nn.Parameter) else view
         memo[id(one)] = own

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
-from convsurgeon.errors import NotEquivalentError
 from convsurgeon.proof.drift import Drift
+from convsurgeon.proof.judged import Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
-class DenseVerdict:
+class DenseVerdict(Judged):
     """The verdict on a fully convolutional network. It must be looked at: `bool()` is an error.
 
     Attributes:
@@ -108,25 +108,6 @@ class DenseVerdict:
         if self.crops_count:
             rows += [("mean" if self.pooled else "crops", one) for one in self.crops]
         return (*bits, *(_complaint(what, one) for what, one in rows if not one.equal))
-
-    def require(self) -> Self:
-        """Return this verdict, if it says yes.
-
-        Raises:
-            NotEquivalentError: CS083, with the first complaints.
-        """
-        if self.equivalent:
-            return self
-        text = "; ".join(self.complaints[:3]) or "nothing was compared"
-        raise NotEquivalentError("CS083", f"not equivalent: {text}")
-
-    def __bool__(self) -> bool:
-        """Refuse: `if verdict:` would be true for a refutation written as an object.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError("ask verdict.equivalent")
 
     def __str__(self) -> str:
         """Return a line for each of the three questions."""

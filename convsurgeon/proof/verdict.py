@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
-from convsurgeon.errors import NotEquivalentError
 from convsurgeon.geometry import Geometry
 from convsurgeon.proof.circumstances import Digest, Environment, ReceiptCheck
 from convsurgeon.proof.drift import ModelVerdict
 from convsurgeon.proof.figures import Bits, Floats, Function, floats_json, function_json, refutation
+from convsurgeon.proof.judged import Judged
 
 SCHEMA = "convsurgeon.verify/1"
 
@@ -132,7 +132,7 @@ class FileVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Judged):
     """The verdict on a call. It must be looked at: `bool()` of it is an error on purpose.
 
     Attributes:
@@ -185,25 +185,6 @@ class Verdict:
         if not self.equivalent:
             return 1
         return 4 if strict and self.sampled else 0
-
-    def require(self) -> Self:
-        """Return this verdict, if it says yes.
-
-        Raises:
-            NotEquivalentError: CS083, with the first complaints.
-        """
-        if self.equivalent:
-            return self
-        text = "; ".join(self.complaints[:3]) or "nothing was compared"
-        raise NotEquivalentError("CS083", f"not equivalent: {text}")
-
-    def __bool__(self) -> bool:
-        """Refuse: `if verdict:` would be true for a refutation written as an object.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError("ask verdict.equivalent")
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `verify --json`; kept, it is a receipt."""
