@@ -9,6 +9,8 @@
     cs.load(model, "out.safetensors")                           # swap the layers, load strictly
     plan    = cs.swap_module(model)                             # the layers of a model in memory
     cs.restore_module(model)                                    # the original layers again
+    model   = cs.from_pretrained(ViTModel, "vit")               # transformers, diffusers: swapped
+    cs.save_pretrained(model, "out")                            # what the original class reads
     figures = cs.bench("model.safetensors")                     # both forms timed here, with advice
     report  = cs.fully_convolutional(model, images)             # a classifier for larger images
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from convsurgeon.api.benching import bench
     from convsurgeon.api.fully import fully_convolutional
     from convsurgeon.api.live.loading import LoadReport, load
+    from convsurgeon.api.live.pretrained import from_pretrained
     from convsurgeon.api.live.reported import ModuleReport
+    from convsurgeon.api.live.saved import save_pretrained
     from convsurgeon.api.live.surgery import swap_module
     from convsurgeon.api.live.undoing import restore_module
     from convsurgeon.api.restoring import restore
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from convsurgeon.api.swapping import swap
     from convsurgeon.api.verifying import verify
     from convsurgeon.errors import ConvsurgeonError
+    from convsurgeon.integrations.drop_ins import original_state_dict
     from convsurgeon.plan import Plan
     from convsurgeon.proof import Verdict
     from convsurgeon.results import DenseReport, RestoreReport, SwapReport
@@ -50,10 +55,13 @@ _HOMES = {
     "SwapReport": "convsurgeon.results",
     "Verdict": "convsurgeon.proof",
     "bench": "convsurgeon.api.benching",
+    "from_pretrained": "convsurgeon.api.live.pretrained",
     "fully_convolutional": "convsurgeon.api.fully",
     "load": "convsurgeon.api.live.loading",
+    "original_state_dict": "convsurgeon.integrations.drop_ins",
     "restore": "convsurgeon.api.restoring",
     "restore_module": "convsurgeon.api.live.undoing",
+    "save_pretrained": "convsurgeon.api.live.saved",
     "scan": "convsurgeon.api.scanning",
     "swap": "convsurgeon.api.swapping",
     "swap_module": "convsurgeon.api.live.surgery",
@@ -72,10 +80,13 @@ __all__ = [
     "Verdict",
     "__version__",
     "bench",
+    "from_pretrained",
     "fully_convolutional",
     "load",
+    "original_state_dict",
     "restore",
     "restore_module",
+    "save_pretrained",
     "scan",
     "swap",
     "swap_module",

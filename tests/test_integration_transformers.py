@@ -22,8 +22,8 @@ from safetensors import safe_open
 
 import convsurgeon as cs
 from convsurgeon.errors import ConvsurgeonError, MismatchError
-from convsurgeon.integrations.conversions import Reshape, Way, _pattern
 from convsurgeon.integrations.transformers import swapped_weights
+from convsurgeon.integrations.ways import Reshape, Way, beginning
 from convsurgeon.plan import METADATA_KEY
 from convsurgeon.rearrangement import LAYOUTS, between
 from tests.loader_cases import PATCH, VISION, qwen, reconfigured
@@ -334,7 +334,8 @@ def test_a_file_that_changed_since_is_refused_by_the_library(vit: Path) -> None:
 
 
 def test_a_tensor_of_another_shape_is_none_of_the_file(tmp_path: Path) -> None:
-    way = Way(tmp_path.resolve(), "a", between((4, 12), (4, 3, 2, 2), LAYOUTS[1]), None)
+    moves = (between((4, 12), (4, 3, 2, 2), LAYOUTS[1]),)
+    way = Way("", "a", ("a",), "a", moves, folder=tmp_path)
     model = SimpleNamespace(name_or_path=str(tmp_path))
     with pytest.raises(ValueError, match=re.escape("[12, 4] is not [4, 12]")):
         Reshape((way,)).convert({"a": [torch.zeros(12, 4)]}, full_layer_name="a", model=model)
@@ -392,7 +393,8 @@ NAMES = st.lists(st.sampled_from(["a", "b", "weight"]), min_size=1, max_size=4).
 @given(st.sets(NAMES, min_size=1), st.sampled_from(["", "a", "b"]))
 def test_a_pattern_is_one_name_of_the_model(names: set[str], prefix: str) -> None:
     for name in names:
-        pattern = re.compile(_pattern(name, prefix, names))
+        last = name.rpartition(".")[2]
+        pattern = re.compile(Way(beginning(name, last, prefix, names), last, (last,), last).source)
         assert [other for other in names if pattern.search(other)] == [name]
         assert not pattern.search(f"{name}.more")
         assert not pattern.search(f"{name}s")

@@ -14,6 +14,8 @@ import convsurgeon as cs
 from convsurgeon.errors import MismatchError
 from tests.live_cases import close, contents
 
+SIZE = 6 * 2 * 2
+"""Features of the head."""
 FIRST, LAST = LAYOUTS = ("c p1 p2", "p1 p2 c")
 
 
@@ -25,7 +27,7 @@ class Net(nn.Module):
         torch.manual_seed(seed)
         self.proj: Any = nn.Conv2d(3, 8, (2, 3), (2, 3))
         self.point: Any = nn.Conv2d(8, 6, 1, bias=False)
-        self.head: Any = nn.Linear(6 * 2 * 2, 5)
+        self.head: Any = nn.Linear(SIZE, 2 * SIZE + 3)
         self.double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -65,6 +67,7 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "conv": [TO_CONV_LIVE := {"to": "conv", "input_shape": ["head=6x2x2"]}],
     "conv of one position": [{"to": "conv", "method": "1x1"}],
     "gemm and conv": [{"kind": "gemm"}, TO_CONV_LIVE],
+    "conv in parts": [{"to": "conv", "method": "1x1", "max_channels": SIZE}],
 }
 
 

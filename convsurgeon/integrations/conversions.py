@@ -10,50 +10,29 @@ stands behind "legacy", and its copies hold it only where `swapped_weights` is o
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convsurgeon.errors import MismatchError, UsageError
 from convsurgeon.integrations.recorded import Recorded, recorded
-from convsurgeon.rearrangement import Rearrangement
+from convsurgeon.integrations.ways import Reshape, Way, beginning, converters
 from convsurgeon.sources.builders.guard import without_memory
 from convsurgeon.sources.builders.transformers import model_at
 from convsurgeon.sources.config_file import read_object
 from convsurgeon.sources.names import meanings
 from convsurgeon.store import ReadOptions, only_path, read_checkpoint
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from convsurgeon.tree import CHILD
 
 SAVES = ("original", "swapped")
 """What `save_pretrained` may write: the shapes of the original file, or those of the swapped."""
 
 _EVERY_CLASS = "legacy"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """What becomes of one weight of the models that are loaded from one folder.
-
-    Attributes:
-        folder: that folder.
-        pattern: finds the weight's name.
-        move: from the shape in the file to that in the model; None where it stays as it is.
-        reverse: the same for saving.
-    """
-
-    folder: Path
-    pattern: str
-    move: Rearrangement | None
-    reverse: Rearrangement | None
 
 
 _open: ContextVar[tuple[Way, ...]] = ContextVar("ways of swapped weights", default=())
@@ -92,73 +71,43 @@ def swapped_weights(
     file = only_path(Path(path))
     described = only_path(Path(path if recipe is None else recipe))
     done = recorded(read_checkpoint(described, ReadOptions()))
-    ways = tuple(_ways(file, done, saves)) if done.effects else ()
+    ways = tuple(_ways(file, done, saves)) if done.effects or done.names else ()
+    with opening(ways, file):
+        yield
+
+
+@contextmanager
+def opening(ways: tuple[Way, ...], path: Path) -> Iterator[None]:
+    """Let what is loaded within go these ways, and whatever `open_more` adds.
+
+    Args:
+        ways: they go before those that are open already.
+        path: that they are for, in errors.
+
+    Raises:
+        MismatchError: CS084 where transformers is older than its tables of conversions.
+    """
     token = _open.set((*ways, *_open.get()))
     try:
         if ways:
-            _register(file)
+            _register(path)
         yield
     finally:
         _open.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
-class Reshape:
-    """What transformers calls a conversion operation: it asks for no more than these two members.
-
-    Attributes:
-        ways: the first that is for the model's folder and the weight's name counts.
-    """
-
-    ways: tuple[Way, ...]
-
-    def convert(
-        self, input_dict: Mapping[str, Any], *, full_layer_name: str, model: Any, **_: object
-    ) -> dict[str, Tensor]:
-        """Return the one tensor under the name that it gets.
-
-        Args:
-            input_dict: the tensor, or a list with it, under the pattern that its name matched.
-            full_layer_name: the name that it gets.
-            model: a PreTrainedModel; it knows what `from_pretrained` was given.
-
-        Raises:
-            ValueError: the tensor has another shape; the library then refuses the file.
-        """
-        (found,) = input_dict.values()
-        (tensor,) = found if isinstance(found, list) else (found,)
-        folder = Path(model.name_or_path).resolve()
-        mine = (
-            w for w in self.ways if w.folder == folder and re.search(w.pattern, full_layer_name)
-        )
-        way = next(mine, None)
-        moved = _moved(tensor, way.move) if way and way.move else tensor
-        return {full_layer_name: moved}
-
-    @property
-    def reverse_op(self) -> Reshape:
-        """The operation that `save_pretrained` does."""
-        return Reshape(tuple(replace(w, move=w.reverse, reverse=w.move) for w in self.ways))
-
-
-def _moved(tensor: Tensor, move: Rearrangement) -> Tensor:
-    if tuple(tensor.shape) != move.source:
-        raise ValueError(f"shape {list(tensor.shape)} is not {list(move.source)}")
-    return tensor.reshape(move.split).permute(move.axes).reshape(move.target).contiguous()
+def open_more(ways: tuple[Way, ...], path: Path) -> None:
+    """Open further ways until the context of the innermost `opening` ends; see there."""
+    _open.set((*ways, *_open.get()))
+    if ways:
+        _register(path)
 
 
 class _Everyones(list[Any]):
     """The list of conversions for every class; a copy ends with what is open where it is made."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
-        return [*deepcopy(list(self), memo), *_converters(_open.get())]
-
-
-def _converters(ways: tuple[Way, ...]) -> Iterator[Any]:
-    core: Any = import_module("transformers.core_model_loading")
-    for pattern in dict.fromkeys(way.pattern for way in ways):
-        # Patterns of two checkpoints may find one name, and the library takes the first that does.
-        yield core.WeightConverter(pattern, pattern, [Reshape(ways)])
+        return [*deepcopy(list(self), memo), *converters(_open.get())]
 
 
 def _register(path: Path) -> None:
@@ -196,33 +145,84 @@ def _ways(path: Path, done: Recorded, saves: str) -> Iterator[Way]:
     """
     config = path.parent / "config.json"
     model = model_at(str(config), without_memory)
-    if read_object(config).get("fusion_config"):
+    check_no_fusion(read_object(config).get("fusion_config"), config)
+    yield from ways_of_file(model, path, done, saves)
+
+
+def check_no_fusion(fusion: object, where: object) -> None:
+    """Refuse a config by which the library makes linear layers itself.
+
+    Raises:
+        MismatchError: CS084.
+    """
+    if fusion:
         # The library's own conversion comes first, and takes any two-dimensional weight as it is.
         message = "fusion_config asks transformers to make linear layers itself"
         hint = "take it out of the config, or restore the file"
-        raise MismatchError("CS084", message, where=config, hint=hint)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    # In an empty context: what else is open is no conversion of the library's own.
-    meaning = Context().run(meanings, model, tuple(done.effects), shapes)
-    for key, effect in done.effects.items():
-        way = effect.move.inverse()
-        name = meaning[key].name
-        if meaning[key].pattern is not None or shapes.get(name) != way.target:
-            shown = list(shapes[name]) if name in shapes else "missing"
-            message = f"{name} is {shown} in {type(model).__name__}, it was {list(way.target)}"
-            raise MismatchError("CS084", message, where=f"{path}: {key}")
-        reverse = way.inverse() if saves == "swapped" else None
-        pattern = _pattern(name, model.base_model_prefix, shapes)
-        yield Way(path.parent.resolve(), pattern, way, reverse)
+        raise MismatchError("CS084", message, where=where, hint=hint)
 
 
-def _pattern(name: str, prefix: str, names: Collection[str]) -> str:
-    """Return what matches one name of a model, and what that is called in its base or head model.
+def ways_of_file(model: Any, path: Path, done: Recorded, saves: str) -> Iterator[Way]:
+    """Yield what becomes of each weight and bias that a recipe speaks of, in the original class.
 
-    The library adds or takes away the base model's prefix after it has looked for a converter. A
-    pattern is also what it is replaced by: the library strips from it what only looks around.
+    Args:
+        model: an instance, as its class builds it; without memory will do.
+        path: the file or its index.
+        done: what its recipes say.
+        saves: see `swapped_weights`.
+
+    Raises:
+        MismatchError: CS084 where the class has no such weights.
     """
-    short = name.removeprefix(f"{prefix}.")
-    alone = sum(f".{other}".endswith(f".{short}") for other in names) == 1
-    begin = rf"(?<![^.]){re.escape(short)}" if alone else rf"^{re.escape(name)}"
-    return f"{begin}(?!.)"
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    folder = path.parent.resolve()
+    for key, name in _names(model, shapes, path, done).items():
+        effect, stored, held = done.effects.get(key), *_rests(key, done)
+        begin = beginning(name, held, model.base_model_prefix, shapes)
+        saved = stored if saves == "swapped" else held
+        moves = (effect.move.inverse(),) if effect else ()
+        back = (effect.move,) if effect and saves == "swapped" else ()
+        yield Way(begin, stored, (held,), saved, moves, back, folder=folder)
+        if stored != held:
+            bias, own, kept = (
+                f"{rest.removesuffix('weight')}bias" for rest in (stored, held, saved)
+            )
+            yield Way(begin, bias, (own,), kept, folder=folder)
+
+
+def _rests(key: str, done: Recorded) -> tuple[str, str]:
+    """Return what follows the module's name in a file, and what did so at first."""
+    inner, first = f"{CHILD}.weight", done.names.get(key, key)
+    if first == key:
+        return "weight", "weight"
+    return (inner, "weight") if len(key) > len(first) else ("weight", inner)
+
+
+def _names(
+    model: Any, shapes: Mapping[str, tuple[int, ...]], path: Path, done: Recorded
+) -> dict[str, str]:
+    """Return each changed weight's name in the model, by its key in the file.
+
+    Raises:
+        MismatchError: CS084 where the model has no such weight, or the library takes its new name
+            for something else.
+    """
+    keys = sorted({*done.effects, *(key for key in done.names if key.endswith("weight"))})
+    first = {key: done.names.get(key, key) for key in keys}
+    # In an empty context: what else is open is no conversion of the library's own.
+    meaning = Context().run(meanings, model, tuple({*first, *first.values()}), shapes)
+    for key, effect in done.effects.items():
+        one = meaning[first[key]]
+        shape = shapes.get(one.name)
+        if one.pattern is not None or shape != effect.before:
+            shown, was = "missing" if shape is None else list(shape), list(effect.before)
+            message = f"{one.name} is {shown} in {type(model).__name__}, it was {was}"
+            raise MismatchError("CS084", message, where=f"{path}: {key}")
+    for key in first:
+        stored, held = _rests(key, done)
+        expected = f".{meaning[first[key]].name.removesuffix(held)}{stored}"
+        now = f".{meaning[key].name}"
+        if stored != held and not (expected.endswith(now) or now.endswith(expected)):
+            message = f"transformers takes it for {now[1:]}, not for {expected[1:]}"
+            raise MismatchError("CS084", message, where=f"{path}: {key}", hint="restore the file")
+    return {key: meaning[first[key]].name for key in first}

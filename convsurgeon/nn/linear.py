@@ -19,6 +19,7 @@ from convsurgeon.nn.patches import (
     check_features,
     check_layout,
     flatten_weight,
+    marked,
     to_map,
     to_tokens,
     unflatten_weight,
@@ -189,7 +190,7 @@ class PatchLinear(nn.Module):
         closed = torch.compiler.is_compiling() and hasattr(type(inner), "__tensor_flatten__")
         if inner is not None and inner.dtype in _COMPUTE and inner.shape == shape and not closed:
             try:
-                return self._unflatten(inner)
+                return marked(self._unflatten(inner), inner)
             except RuntimeError:
                 pass  # a tensor subclass, as of torchao, that knows no views: NotImplementedError
         device = self.compute.device if inner is None else inner.device

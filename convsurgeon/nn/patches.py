@@ -192,3 +192,18 @@ def unflatten_weight(
     if layout == CHANNEL_FIRST:
         return torch.unflatten(weight, 1, (in_channels, *kernel))
     return torch.unflatten(weight, 1, (*kernel, in_channels)).movedim(-1, 1)
+
+
+# What transformers sets on a parameter that a file has filled.
+_LOADED = "_is_hf_initialized"
+
+
+def marked(view: Tensor, parameter: Tensor) -> Tensor:
+    """Mark a view of a parameter as loaded if that is.
+
+    Initialisers of transformers run over every module that has something left to fill, and pass
+    over what is marked. Without it they fill a loaded weight through its view.
+    """
+    if not torch.compiler.is_compiling() and getattr(parameter, _LOADED, False):
+        setattr(view, _LOADED, True)
+    return view

@@ -14,6 +14,7 @@ from convsurgeon.api.live.keeping import held, holders_of, inherit
 from convsurgeon.api.live.objections import Objection, Standing
 from convsurgeon.api.live.scene import Scene
 from convsurgeon.geometry import Refusal
+from convsurgeon.integrations.saving import save_as_original
 from convsurgeon.rearrangement import Rearrangement
 
 if TYPE_CHECKING:
@@ -107,7 +108,10 @@ def build(wanted: Sequence[Wanted], scene: Scene, *, untie: bool = False) -> Bui
 
 
 def attach(model: nn.Module, changes: Sequence[Change]) -> None:
-    """Put every new module in place, under each name that the old one has; or none."""
+    """Put every new module in place, under each name that the old one has; or none.
+
+    Models of transformers go on saving what they were.
+    """
     new = {id(change.old): change.new for change in changes}
     places = [
         (parent._modules, name, child)  # noqa: SLF001 (`named_children` hides a second name)
@@ -118,6 +122,7 @@ def attach(model: nn.Module, changes: Sequence[Change]) -> None:
     try:
         for table, name, child in places:
             table[name] = new[id(child)]
+        save_as_original(model)
     except BaseException:
         for table, name, child in places:
             table[name] = child

@@ -90,7 +90,7 @@ def load(
         MismatchError: CS084 where file and model differ: names, shapes, dtypes, geometries.
         RefusedError: where the file cannot be read, or its recipe does not fit it (CS082).
     """
-    _check_kind(kind)
+    check_kind(kind)
     checkpoint = read_checkpoint(only_path(Path(path)), ReadOptions(limit=max_header_bytes))
     try:
         return place(model, checkpoint, recorded(checkpoint), kind=kind, key_map=key_map, cast=cast)
@@ -142,7 +142,12 @@ def place(
     return LoadReport(str(checkpoint.path), _rows(changes), count, placement.ignored)
 
 
-def _check_kind(kind: str) -> None:
+def check_kind(kind: str) -> None:
+    """Check what stands for a convolution.
+
+    Raises:
+        UsageError: CS090.
+    """
     if kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise UsageError("CS090", f"{kind!r} is none of {known}", where="kind")

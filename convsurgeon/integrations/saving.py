@@ -1,0 +1,80 @@
+"""`save_pretrained` of transformers, for models with drop-ins: it writes the original's tensors.
+
+Read in transformers 5.23, `core_model_loading.revert_weight_conversion`: what is saved goes through
+the conversions on the model, or else through those of its class, backwards. The drop-ins' are put
+on the model behind them. Without that the library writes `proj.linear.weight`, and its next
+`from_pretrained` makes up the weight that it does not find.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from convsurgeon.integrations.ways import Reshape, Way, beginning, converters
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ON_A_MODEL = "_weight_conversions"
+
+
+class _OfItsClass(list[Any]):
+    """The conversions of a model that had none of its own, because nobody loaded it."""
+
+
+def save_as_original(model: nn.Module) -> None:
+    """Let every transformers model inside of a model, itself included, save what it was.
+
+    To be called when drop-ins were put in place or taken out. Other models are left alone.
+    """
+    # Where the library is not loaded, no model of its can exist: it need not be imported to ask.
+    modeling = sys.modules.get("transformers.modeling_utils")
+    if modeling is None or not find_spec("transformers.core_model_loading"):
+        return
+    for module in model.modules():
+        if isinstance(module, modeling.PreTrainedModel):
+            _save_as_original(module)
+
+
+def _save_as_original(model: Any) -> None:
+    ways, before = tuple(live_ways(model)), vars(model).get(_ON_A_MODEL)
+    if not ways and not any(map(_is_ours, before or ())):
+        return
+    if not ways and isinstance(before, _OfItsClass):
+        delattr(model, _ON_A_MODEL)
+        return
+    others = _OfItsClass(_of_its_class(model)) if before is None else before
+    kept = [entry for entry in others if not _is_ours(entry)]
+    setattr(model, _ON_A_MODEL, type(others)([*kept, *converters(ways)]))
+
+
+def live_ways(model: Any) -> Iterator[Way]:
+    """Yield what becomes of an original file's tensors in the drop-ins of a model, and back."""
+    from convsurgeon.integrations.drop_ins import places
+
+    found = tuple(places(model, strict=False))  # an adapter saves its own tensors
+    names = {*model.state_dict(), *(stem + held.outer for stem, held in found)}
+    for stem, held in found:
+        moves = (held.move,) if held.move else ()
+        back = tuple(move.inverse() for move in moves)
+        begin = beginning(stem + held.outer, held.outer, model.base_model_prefix, names)
+        yield Way(begin, held.outer, held.inner, held.outer, moves, back, held.rows)
+
+
+def _is_ours(entry: Any) -> bool:
+    operations = getattr(entry, "operations", ())
+    return any(isinstance(op, Reshape) and not any(w.folder for w in op.ways) for op in operations)
+
+
+def _of_its_class(model: Any) -> list[Any]:
+    """Return what the library reverses for a model that nobody loaded."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import PrefixChange
+    except ImportError:  # older than these tables: it saves the names that the model has
+        return []
+    found = get_model_conversion_mapping(model, add_legacy=False)
+    return [entry for entry in found if not isinstance(entry, PrefixChange)]
