@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 import convsurgeon as cs
+from convsurgeon.integrations.loaders import load_through
 from tests.live_cases import contents
+from tests.loader_cases import fused, fusion, reconfigured
 from tests.matrix import fails, swapped, works
 from tests.matrix_models import apart, build, inputs, outputs
 from tests.transformers_cases import quieten
@@ -74,6 +76,22 @@ def test_transformers_makes_weights_up(kind: str, tmp_path: Path) -> None:
     cs.restore_module(one)
     one.save_pretrained(tmp_path / "restored")
     assert contents(type(one).from_pretrained(tmp_path / "restored")) == contents(build(NAME))
+
+
+@fails("own-fusion")
+@fusion
+@pytest.mark.parametrize(
+    "name", ["Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"]
+)
+def test_the_fusion_of_transformers_loses_weights(kind: str, name: str, tmp_path: Path) -> None:
+    """What `fusion_config` asks for, in a process that does not keep it switched on."""
+    original, given = model(kind, name), inputs(name)
+    original.save_pretrained(tmp_path)
+    found = load_through("transformers", fused(tmp_path))
+    assert any("linear_proj.weight is newly initialised" in line for line in found.complaints)
+    assert apart(outputs(found.model, given), outputs(original, given)) > 0.1
+    plain = load_through("transformers", reconfigured(tmp_path, fusion_config=None))
+    assert apart(outputs(plain.model, given), outputs(original, given)) == 0
 
 
 @works("diffusers-save")
