@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import convsurgeon as cs
+from convsurgeon.api.work import Worker
 from convsurgeon.errors import ConvsurgeonError
-from convsurgeon.store import in_place, journal_of, recover
+from convsurgeon.store import Journal, in_place, journal_of, recover
 from tests.cli_helpers import STATED, model_file, model_shards
 from tests.in_place_cases import CASES, Content, Cut, content, cut_at, swap_in_place
 
@@ -76,6 +77,30 @@ def test_the_journal_of_a_shard_whose_leader_is_in_another_transaction(
     assert journal_of(folder / "a.safetensors").exists()
     recover(folder / "a.safetensors")
     assert content(folder) == before
+
+
+def test_a_run_that_was_cut_off_during_the_proofs_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal names the other file too, which nothing could put back without it."""
+    case = CASES["shards"]
+    case.make(tmp_path)
+    shard = tmp_path / "c.safetensors"
+    prove = Worker.prove
+
+    def slow(self: Worker, *args: Any) -> Any:
+        found = prove(self, *args)
+        if not journal_of(shard).exists():
+            journal_of(shard).write_bytes(Journal("a.safetensors").to_bytes())
+        return found
+
+    before = shard.read_bytes()
+    monkeypatch.setattr(Worker, "prove", slow)
+    with pytest.raises(ConvsurgeonError) as caught:
+        cs.swap(shard, in_place=True, geometry=["other=s2"], verify="bits")
+    assert caught.value.code == "CS078"
+    assert shard.read_bytes() == before
+    assert journal_of(shard).exists()
 
 
 def test_a_shard_that_is_missing(shards: tuple[Path, Content]) -> None:

@@ -25,7 +25,7 @@ from convsurgeon.header.parse import LENGTH_BYTES
 from convsurgeon.store.attributes import keep_attributes
 from convsurgeon.store.draft import Outcome
 from convsurgeon.store.files import remove_stale, sync, writing
-from convsurgeon.store.held import Held
+from convsurgeon.store.held import Held, busy
 from convsurgeon.store.journal import SUFFIX, Journal, State, journal_of
 from convsurgeon.store.opening import is_there
 from convsurgeon.store.publish import FileDraft
@@ -36,17 +36,21 @@ def commit(journal: Journal, files: Held, check: Callable[[], None]) -> None:
     """Make every file of a journal new, or leave every one as it was.
 
     Args:
-        journal: of all files, none of which has a journal yet.
+        journal: of all files.
         files: held, in one folder.
         check: called when all headers are new; whatever it raises undoes them.
 
     Raises:
-        OutputError: CS071 where the system refuses; the files are as before. CS077 where it refuses
+        OutputError: CS078 where a file has a journal already. CS071 where the system refuses; the
+            files are as before. CS077 where it refuses
             to put them back as well: the journal stays, and the next command does it.
         NotSyncedError: CS073: the files are new, but the last sync failed.
     """
     folder = next(iter(files)).parent
     leader = folder / journal.leader
+    for path in files:
+        if is_there(journal_of(path)):  # of a run that was cut off after this one had read the file
+            raise busy(path)
     began = False
     try:
         _write_journals(journal, folder, files)
