@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,8 +34,8 @@ class Tied(nn.Module):
         self.head: Any = nn.Linear(4, 9, bias=False, dtype=torch.float64)
         self.head.weight = self.embed.weight
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(torch.relu(self.body(self.embed(x))))
+    def forward(self, input_ids: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.relu(self.body(self.embed(input_ids))))
         return out
 
 
@@ -147,8 +148,9 @@ def test_such_a_file_goes_into_a_model_that_is_untied_as_well(tmp_path: Path) ->
     cs.swap(path, out, **UNTIE, model=f"{tmp_path / 'model.py'}:build")
     tied = Tied()
     before = standing(tied)
-    with pytest.raises(MismatchError, match="its weight is also used by Embedding"):
+    with pytest.raises(MismatchError, match="its weight is also used by Embedding") as caught:
         cs.load(tied, out)
+    assert "untie=True" in str(caught.value)
     assert standing(tied) == before
     model = Tied()
     cs.swap_module(model, **UNTIE)
@@ -158,6 +160,23 @@ def test_such_a_file_goes_into_a_model_that_is_untied_as_well(tmp_path: Path) ->
     cs.load(model, out)
     assert isinstance(model.head, FlatConv2d)
     assert close(model(WORDS), Tied()(WORDS))
+
+
+@pytest.mark.parametrize("key", [None, "head.weight", "embed.weight"])
+def test_whole_models_are_compared_through_such_a_file(key: str | None, tmp_path: Path) -> None:
+    path, out = file_of(tmp_path, twice=True), tmp_path / "out.safetensors"
+    spec = f"{tmp_path / 'model.py'}:build"
+    cs.swap(path, out, **UNTIE, model=spec)
+    if key is not None:
+        state = load_file(out)
+        with safe_open(out, "pt") as file:
+            metadata = file.metadata()
+        state[key].flatten()[5] += 1
+        save_file(state, out, metadata)
+    verdict = cs.verify(path, out, model=spec, input=["input_ids=2x3"])
+    assert verdict.equivalent == (key is None)
+    (model,) = verdict.models
+    assert model.refused == ()
 
 
 def test_a_file_that_stores_them_once_says_so(tmp_path: Path) -> None:

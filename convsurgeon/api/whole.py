@@ -141,7 +141,8 @@ def put(model: nn.Module, checkpoint: Checkpoint, done: Recorded, spec: str) -> 
         return key if key in told.names else told.add + key.removeprefix(told.drop)
 
     try:
-        place(model, checkpoint, done, key_map=named, cast=True)
+        # A model of its own: what the file holds apart may be apart in it.
+        place(model, checkpoint, done, key_map=named, cast=True, untie=True)
     except ConvsurgeonError as error:
         error.where = ": ".join(filter(None, (str(checkpoint.path), error.where)))
         raise

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from convsurgeon.api.live.exchange import Change
     from convsurgeon.api.live.model import LiveModel
+    from convsurgeon.api.live.placing import Placement
+    from convsurgeon.api.live.replacing import Replacing
 
 KINDS = ("linear", "gemm", "keep")
 
@@ -100,7 +102,7 @@ def load(
         raise
 
 
-def place(
+def place(  # noqa: PLR0913 - those of `load`, and what its callers know
     model: nn.Module,
     checkpoint: Checkpoint,
     done: Recorded,
@@ -108,6 +110,7 @@ def place(
     kind: str = KINDS[0],
     key_map: KeyMap | None = None,
     cast: bool = False,
+    untie: bool = False,
 ) -> LoadReport:
     """Do what `load` does with a checkpoint whose headers are read.
 
@@ -118,6 +121,7 @@ def place(
         kind: what stands for a conv.
         key_map: from the file's keys to the model's names.
         cast: whether another floating dtype is converted.
+        untie: whether a layer that the file has apart from what it is tied to gets a copy.
 
     Raises:
         MismatchError: CS084.
@@ -125,21 +129,28 @@ def place(
     from convsurgeon.api.live.exchange import attach
     from convsurgeon.api.live.model import LiveModel
     from convsurgeon.api.live.placing import Placing
-    from convsurgeon.api.live.transfer import Transfer, empty_tensors
+    from convsurgeon.api.live.replacing import Replacing
+    from convsurgeon.api.live.transfer import empty_tensors
 
     empty = empty_tensors(checkpoint)
     live = LiveModel(model)
     first = {key: done.names.get(key, key) for key in empty}
     translation = translate(model, first, live.names(), key_map)
-    changes = _changes(live, translation, done.effects, kind)
+    changes = _changes(Replacing(live, kind, untie=untie), translation, done.effects)
     placement = Placing(live, done.effects, cast=cast).place(translation, empty)
+    _fill(live, checkpoint, placement)
+    attach(model, [change for change, _, _ in changes])
+    count = len(empty) - len(placement.ignored)
+    return LoadReport(str(checkpoint.path), _rows(changes), count, placement.ignored)
+
+
+def _fill(live: LiveModel, checkpoint: Checkpoint, placement: Placement) -> None:
+    from convsurgeon.api.live.transfer import Transfer
+
     with Transfer(checkpoint) as transfer:
         transfer.check_ties(placement)
         transfer.fill(placement)
     live.materialised()
-    attach(model, [change for change, _, _ in changes])
-    count = len(empty) - len(placement.ignored)
-    return LoadReport(str(checkpoint.path), _rows(changes), count, placement.ignored)
 
 
 def check_kind(kind: str) -> None:
@@ -161,11 +172,8 @@ def _rows(changes: list[tuple[Change, str, str]]) -> tuple[ReplacedModule, ...]:
 
 
 def _changes(
-    live: LiveModel, translation: Translation, done: Mapping[str, Effect], kind: str
+    replacing: Replacing, translation: Translation, done: Mapping[str, Effect]
 ) -> list[tuple[Change, str, str]]:
-    from convsurgeon.api.live.replacing import Replacing
-
-    replacing = Replacing(live, kind)
     for unit in translation.units:
         for effect in (done[key] for key in unit.keys if key in done):
             replacing.ask(effect, unit)

@@ -30,10 +30,11 @@ class Replacing:
     Args:
         live: the model; its `replaced` is filled by `build`.
         kind: what stands for a conv: "linear" or "gemm"; "keep" where every layer stays.
+        untie: whether a weight that something else uses too is copied; else that is refused.
     """
 
-    def __init__(self, live: LiveModel, kind: str) -> None:
-        self.live, self.kind = live, kind
+    def __init__(self, live: LiveModel, kind: str, *, untie: bool) -> None:
+        self.live, self.kind, self.untie = live, kind, untie
         self.scene = Scene(live.model)
         self.names = live.names()
         self.paths: dict[int, str] = {}
@@ -74,11 +75,13 @@ class Replacing:
         Raises:
             MismatchError: CS084 where a module cannot be replaced.
         """
-        built = build(tuple(self._wanted.values()), self.scene)
+        built = build(tuple(self._wanted.values()), self.scene, untie=self.untie)
         for module, refusal in built.refused.items():
             message = f"cannot be replaced: {refusal.reason} [{refusal.code}]"
             where = self.paths[module] or "(root)"
-            raise MismatchError("CS084", message, where=where, hint='kind="keep" replaces nothing')
+            tied = "convsurgeon.swap_module(model, to=..., untie=True) first"
+            hint = tied if refusal.code == "CS016" else 'kind="keep" replaces nothing'
+            raise MismatchError("CS084", message, where=where, hint=hint)
         self.live.replaced = {id(change.old): change.new for change in built.changes}
         return [(c, self.paths[id(c.old)], self._layouts[id(c.old)]) for c in built.changes]
 
