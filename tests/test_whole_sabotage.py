@@ -157,8 +157,8 @@ SABOTAGE: dict[str, tuple[object, str, object, Check]] = {
     "noise not measured": (tape.Tape, "noisy", lambda _: (), noise_is_noted),
     "outputs kept by reference": (tape.Tape, "keep", kept_by_reference, layers_are_kept_as_they_were),
     "any drift allowed": (api, "ALLOWED", {"float32": float("inf")}, swapped_file_is_loaded),
-    "nothing loaded": (api, "_put", lambda *_: None, swapped_file_is_loaded),
-    "nothing loaded at all": (api, "_put", lambda *_: None, original_file_is_loaded),
+    "nothing loaded": (api, "put", lambda *_: None, swapped_file_is_loaded),
+    "nothing loaded at all": (api, "put", lambda *_: None, original_file_is_loaded),
 }  # fmt: skip
 
 
