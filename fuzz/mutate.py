@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from random import Random
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 _T = TypeVar("_T")
@@ -36,12 +35,12 @@ _IN_STRINGS: Final = (
 )
 
 
-def edited(text: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
+def edited(text: bytes, random: Callable[[], float], others: Sequence[bytes] = ()) -> bytes:
     """Return the text after one to four edits.
 
     Args:
         text: any bytes.
-        random: decides everything.
+        random: decides everything; see `random.random`.
         others: texts that a piece may be taken from.
     """
     tokens: list[bytes] = _TOKEN.findall(text)
@@ -50,9 +49,9 @@ def edited(text: bytes, random: Random, others: Sequence[bytes] = ()) -> bytes:
     return b"".join(tokens)
 
 
-def _edit(tokens: list[bytes], random: Random, others: Sequence[bytes]) -> None:
-    at = int(random.random() * (len(tokens) + 1))
-    kind = int(random.random() * 8)
+def _edit(tokens: list[bytes], random: Callable[[], float], others: Sequence[bytes]) -> None:
+    at = int(random() * (len(tokens) + 1))
+    kind = int(random() * 8)
     if at == len(tokens) or kind == 0:
         tokens.insert(at, _one_of(WORDS, random))
     elif kind == 1:
@@ -63,36 +62,32 @@ def _edit(tokens: list[bytes], random: Random, others: Sequence[bytes]) -> None:
         tokens[at] = _nearby(tokens[at], random)
     elif kind == 4:  # twice, here or elsewhere
         piece = tokens[at : at + _one_of((1, 2, 4, 16, 32), random)]
-        place = int(random.random() * (len(tokens) + 1))
+        place = int(random() * (len(tokens) + 1))
         tokens[place:place] = piece
     elif kind == 5:
-        other = int(random.random() * len(tokens))
+        other = int(random() * len(tokens))
         tokens[at], tokens[other] = tokens[other], tokens[at]
     elif kind == 6:
         same = [token for token in tokens if token[:1] == tokens[at][:1]]
         tokens[at] = _one_of(same, random)
     elif others:
         piece = _TOKEN.findall(_one_of(others, random))
-        start = int(random.random() * (len(piece) + 1))
+        start = int(random() * (len(piece) + 1))
         tokens[at:at] = piece[start : start + _one_of((1, 4, 16, 64), random)]
 
 
-def _nearby(token: bytes, random: Random) -> bytes:
+def _nearby(token: bytes, random: Callable[[], float]) -> bytes:
     if token.isdigit():
         value = int(token[:30])
         numbers = (value + 1, value - 1, value * 2, value // 2, 0, 1)
         return str(_one_of(numbers, random)).encode()
     if token[:1] == b'"' and len(token) > 2:
-        at = 1 + int(random.random() * (len(token) - 2))
+        at = 1 + int(random() * (len(token) - 2))
         character = token[at : at + 1]
         others = (b"\\u00%02x" % character[0], b"", character * 2, *_IN_STRINGS)
         return token[:at] + _one_of(others, random) + token[at + 1 :]
-    return (
-        token + token
-        if random.random() < 0.5
-        else bytes([token[0] ^ 1 << int(random.random() * 8)])
-    )
+    return token + token if random() < 0.5 else bytes([token[0] ^ 1 << int(random() * 8)])
 
 
-def _one_of(choices: Sequence[_T], random: Random) -> _T:
-    return choices[int(random.random() * len(choices))]  # twice as fast as Random.choice
+def _one_of(choices: Sequence[_T], random: Callable[[], float]) -> _T:
+    return choices[int(random() * len(choices))]  # Random.choice takes twice as long

@@ -22,7 +22,7 @@ def search(target: str, executions: int, seed: int = 0) -> Counter[str]:
     Raises:
         Finding: with the first input that breaks a promise, or raises what nobody documents.
     """
-    random, outcomes = Random(seed), Counter[str]()
+    random, outcomes = Random(seed).random, Counter[str]()
     begun = list(seeds(target))
     valid: list[bytes] = []
     for number in range(executions):
@@ -30,7 +30,7 @@ def search(target: str, executions: int, seed: int = 0) -> Counter[str]:
             text = begun[number]
         else:
             bases = valid if number % 4 else begun
-            text = edited(bases[int(random.random() * len(bases))], random, valid)
+            text = edited(bases[int(random() * len(bases))], random, valid)
         try:
             outcome = TARGETS[target](text)
         except Exception as error:

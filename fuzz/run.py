@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=0, help="stop earlier; 0: do not")
     parser.add_argument("--longest", type=int, default=2048, help="bytes of an input at most")
     parser.add_argument("--structured", type=float, default=0.5, help="share of whole-token edits")
+    parser.add_argument("--blind", action="store_true", help="without coverage, faster")
     chosen = parser.parse_args()
     record = run(**vars(chosen))
     line = json.dumps(record)
@@ -45,7 +46,7 @@ def main() -> int:
 
 
 def run(
-    target: str, executions: int, seconds: int, longest: int, structured: float
+    target: str, executions: int, seconds: int, longest: int, structured: float, *, blind: bool
 ) -> dict[str, Any]:
     """Start the engine, and return the record of what it did."""
     begun, learnt, findings = BUILD / "seeds" / target, BUILD / target, BUILD / "findings" / target
@@ -58,7 +59,9 @@ def run(
     arguments = [f"-runs={executions}", f"-max_len={longest}", f"-artifact_prefix={findings}/"]
     arguments += [f"-max_total_time={seconds}", "-len_control=0"]
     arguments += ["-rss_limit_mb=1024", "-timeout=20", f"-dict={_dictionary()}"]
-    command = [sys.executable, "-m", "fuzz.engine", target, str(outcomes), str(structured)]
+    options: dict[str, Any] = {"target": target, "outcomes": str(outcomes)}
+    options |= {"structured": structured, "blind": blind}
+    command = [sys.executable, "-m", "fuzz.engine", json.dumps(options)]
     start = time.monotonic()
     with log.open("w") as file:
         done = subprocess.run(
