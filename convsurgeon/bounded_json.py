@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -42,9 +41,19 @@ def object_of(content: bytes, stop: Callable[[str], NoReturn] = _no_object) -> d
         content: of a file, or of a field.
         stop: raises the caller's error for a reason; by default a `ValueError`.
     """
-    _look_over(content, stop)
+    pairs = _look_over(content, stop)
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        text = content.decode("utf-8")
+        found = 0
+
+        def count(item: dict[str, Any]) -> dict[str, Any]:
+            nonlocal found
+            found += len(item)
+            return item
+
+        value = json.loads(text, object_hook=count)
+        if found != pairs:  # a hook that sees the pairs would need as much memory again
+            json.loads(text, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         stop(f"byte {error.start} is not UTF-8")
     except ValueError as error:
@@ -56,14 +65,16 @@ def object_of(content: bytes, stop: Callable[[str], NoReturn] = _no_object) -> d
     return value
 
 
-def _look_over(content: bytes, stop: Callable[[str], NoReturn]) -> None:
+def _look_over(content: bytes, stop: Callable[[str], NoReturn]) -> int:
+    """Return the number of pairs of a key and a value, if the content is bounded JSON at all."""
     most = _FREE_CONTAINERS + len(content) // _BYTES_PER_CONTAINER
-    position = depth = containers = 0
+    position = depth = containers = pairs = 0
     while (piece := _PIECE.match(content, position)) and piece.end() > position:
         position = piece.end()
         bare = _STRING.sub(b"", piece[0])
         if _LONG_NUMBER.search(bare):
             stop(f"a number has more than {MAX_NUMBER} characters")
+        pairs += bare.count(b":")
         brackets = bare.translate(None, _NO_BRACKETS)
         containers += brackets.count(b"[") + brackets.count(b"{")
         if containers > most:
@@ -72,12 +83,12 @@ def _look_over(content: bytes, stop: Callable[[str], NoReturn]) -> None:
             depth += 1 if bracket in b"[{" else -1
             if depth > MAX_DEPTH:
                 stop("it is nested too deeply")
+    return pairs
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Readers differ in which of the two they take.
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
-    return found
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:  # readers differ in which of the two they take
+            raise ValueError(f"the key {key[:80]!r} stands twice in one object")
+        seen.add(key)

@@ -114,6 +114,7 @@ def test_whatever_is_accepted_is_what_the_parser_reads(
 BOMBS = {
     "keys": many("{", '"NAME":0', "}"),
     "keys and values": many("{", '"NAME":"NAME"', "}"),
+    "wide keys and values": many("{", '"\U0001f600NAME":"\U0001f600NAME"', "}"),
     "wide strings": many('{"a":["\U0001f600"', '"NAME"', "]}"),
     "numbers": many('{"a":[0', "1000", "]}"),
     "objects": many('{"a":[0', '{"NAME":0}', "]}"),
@@ -125,9 +126,17 @@ BOMBS = {
 READ = "from convsurgeon.bounded_json import object_of as parse"
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_memory_at_the_default_limit(bomb: str, tmp_path: Path) -> None:
+    text = BOMBS[bomb](25_000_000)
+    peak, _ = peak_and_seconds(text, tmp_path, READ)
+    assert peak <= 20 * len(text) + 64_000_000
+
+
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_memory_and_time_of_bombs(bomb: str, tmp_path: Path) -> None:
-    text = BOMBS[bomb](4_000_000)
+    text = BOMBS[bomb](3_000_000)
     peak, seconds = peak_and_seconds(text, tmp_path, READ)
     assert peak <= 20 * len(text) + 64_000_000
     assert seconds < 10  # no timed test: anything worse than linear takes minutes

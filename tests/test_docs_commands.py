@@ -45,6 +45,7 @@ PAGES = sorted(
 NOT_RUN = re.compile(
     r"(\S*/)?((python3?(\.\d+)?|uv) (-m )?(venv|pip|pytest|build)\b|pip3? install|git clone|cd |pytest\b"
     r"|\. |source |uv (pip|venv|sync))|python3? (sample_checkpoints/train|benchmarks/\w+|examples/\w+)\.py|\.ci/run"
+    r"|python3? -m fuzz\.\w+"
 )
 NEEDS = re.compile(r"<!-- needs: (\w+) -->")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

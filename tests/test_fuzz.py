@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import plain, targets
+from fuzz import plain, summary, targets
 from fuzz.mutate import WORDS, edited
 from fuzz.seeds import CORPUS, seeds
 from fuzz.targets import ACCEPTED, REFUSED, TARGETS, Finding
+from tests import crafted_files, crafted_folders
 from tests.reader_patches import PATCHES, UNCHANGED
 
 ROOT = Path(__file__).parent.parent
@@ -112,3 +113,20 @@ def test_the_command(tmp_path: Path) -> None:
     record: dict[str, Any] = json.loads(done.stdout)
     assert record["target"] == "rules"
     assert sum(record["outcomes"].values()) == 300
+
+
+def test_the_page_says_what_was_run() -> None:
+    page = summary.PAGE.read_text("utf-8")
+    runs = summary.records()
+    assert summary.written(page, runs) == page, "run python -m fuzz.summary"
+    assert summary.written(page, runs[:-1]) != page
+    assert [run for run in runs if run["findings"]] == []
+    assert {run["target"] for run in runs} == TARGETS.keys()
+
+
+def test_the_page_counts_right() -> None:
+    page = summary.PAGE.read_text("utf-8")
+    folders = [code for _, code, _ in crafted_folders.FOLDERS.values()]
+    files = crafted_files.REFUSED, crafted_files.ACCEPTED
+    for count in (*map(len, files), len(folders), len(folders) - folders.count(None), len(PATCHES)):
+        assert f" {count} " in page.replace("\n", " "), count
