@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -153,6 +154,54 @@ def test_an_adapter_of_the_convolution_is_refused_until_it_is_reshaped(
     # The other way out: merge into the convolution, then swap.
     plain = peft.PeftModel.from_pretrained(build(NAME), tmp_path).merge_and_unload().eval()
     assert apart(run(swapped(plain, kind)), want) < rounding()
+
+
+def others(**made: Any) -> pytest.MarkDecorator:
+    """Configurations by name, each made when a test asks for it."""
+    return pytest.mark.parametrize("other", made.values(), ids=made)
+
+
+@works("other-tuners")
+@others(
+    LoHa=lambda on: peft.LoHaConfig(r=2, target_modules=on, init_weights=False),
+    LoKr=lambda on: peft.LoKrConfig(r=2, target_modules=on, init_weights=False),
+    IA3=lambda on: peft.IA3Config(
+        target_modules=on, feedforward_modules=[], init_ia3_weights=False
+    ),
+    HRA=lambda on: peft.HRAConfig(r=2, target_modules=on, init_weights=False),
+)
+def test_other_adapters(kind: str, other: Callable[[list[str]], Any]) -> None:
+    one = model(kind)
+    torch.manual_seed(4)
+    tuned = peft.get_peft_model(one, other([leaf(kind)])).eval()
+    want = run(tuned)
+    assert apart(want, run(model(kind))) > 1e-3
+    assert apart(run(tuned.merge_and_unload()), want) < rounding()
+
+
+for_linear_only = others(
+    VeRA=lambda on: peft.VeraConfig(r=2, target_modules=on, init_weights=False),
+    FourierFT=lambda on: peft.FourierFTConfig(n_frequency=10, target_modules=on),
+    PiSSA=lambda on: peft.LoraConfig(r=2, target_modules=on, init_lora_weights="pissa"),
+    OLoRA=lambda on: peft.LoraConfig(r=2, target_modules=on, init_lora_weights="olora"),
+)
+
+
+@works("linear-only")
+@for_linear_only
+def test_adapters_for_linear_only(kind: str, other: Callable[[list[str]], Any]) -> None:
+    tuned = peft.get_peft_model(model(kind), other([leaf(kind)])).eval()
+    layer = tuned.base_model.model.get_submodule(PROJECTION).linear
+    assert isinstance(layer, peft.tuners.tuners_utils.BaseTunerLayer)
+    want = run(tuned)
+    assert apart(run(tuned.merge_and_unload()), want) < rounding()
+
+
+@fails("linear-only")
+@for_linear_only
+def test_adapters_that_know_no_convolution(kind: str, other: Callable[[list[str]], Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"No layers types|not support|Unknown init"):
+        peft.get_peft_model(model(kind), other([leaf(kind)]))
 
 
 CONVS = {
