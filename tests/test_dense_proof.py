@@ -216,6 +216,36 @@ def test_a_mean_that_differs_is_refuted() -> None:
     assert any(line.startswith("mean at") for line in verdict.complaints)
 
 
+class Second(Bent):
+    """A network with a second output."""
+
+    def forward(self, x: Tensor) -> Any:
+        found = self.bend(self.inner(x))
+        return found, found
+
+
+def test_outputs_that_only_one_of_both_gives_are_refuted() -> None:
+    verdict = judged(Second(network(), lambda maps: maps))
+    assert any("the original does not give it" in line for line in verdict.complaints)
+
+
+def test_numbers_that_overflow_excuse_nothing() -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2), Huge())
+    claim = Claim((1, 4, 4), ("2.weight",), (1, 1), pooled=False, borders=())
+    dense = nn.Sequential(model[0], nn.Identity(), nn.Conv2d(2, 2, 2), Huge())
+    with torch.no_grad():
+        vars(dense)["_modules"]["2"].weight.zero_()
+    assert not all(one.equal for one in check(model, dense, claim).cells)
+
+
+class Huge(nn.Module):
+    """Infinity for some of the numbers that go in, and not for others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1e308 * 10
+
+
 def test_a_weight_that_no_map_leads_to() -> None:
     with pytest.raises(ModelError, match=r"no map leads to 1\.weight"):
         check(

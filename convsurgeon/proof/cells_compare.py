@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 import torch
 from torch import Tensor, nn
 
 from convsurgeon.proof.cells_verdict import TensorBits
 from convsurgeon.proof.drift import ALLOWED, Drift
-from convsurgeon.proof.gaps import difference, last_place, magnitude, objection
+from convsurgeon.proof.gaps import difference, last_place, magnitude, objection, response
 from convsurgeon.proof.inputs import SEED
 from convsurgeon.proof.leaves import leaves
 from convsurgeon.proof.moves import moves
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]
 """What a network gives for some images or maps, by the names of its outputs."""
-_MOVES = 3
+MOVES = 3
 """How many times the yardstick of an output is measured: all up, all down, at random."""
 _MATRIX = 2
 
@@ -50,22 +50,34 @@ def _unequal(first: Tensor, second: Tensor) -> int:
     return int((one != other).any(dim=1).sum())
 
 
-def drifts(run: Run, parts: Tensor, found: Mapping[str, Tensor]) -> tuple[Drift, ...]:
-    """Compare outputs, in yardsticks: how far they move with one last place of the input."""
+def drifts(
+    run: Run, parts: Tensor, found: Mapping[str, Tensor], times: int = MOVES
+) -> tuple[Drift, ...]:
+    """Compare outputs, in yardsticks: how far they move with one last place of the input.
+
+    Args:
+        run: the original, or its head.
+        parts: what it is run on.
+        found: the same outputs of the new network.
+        times: how many times the yardstick is measured.
+    """
     kept = run(parts)
     yardsticks = {name: last_place(one) for name, one in kept.items()}
-    for move in moves(_MOVES, SEED):
+    for move in moves(times, SEED):
         for name, one in run(move.of(parts)).items():
-            yardsticks[name] = max(yardsticks[name], difference(kept[name], one))
-    rows = []
-    for name, one in kept.items():
-        other = found.get(name)
-        note = "the new network does not give it" if other is None else objection(one, other)
-        same = other is not None and one.shape == other.shape
-        gap = difference(one, other) if same and other is not None else float("inf")
-        drift = Drift(name, tuple(one.shape), gap, yardsticks[name], magnitude(one), note)
-        rows.append(replace(drift, allowed=ALLOWED["float64"]))
-    return tuple(rows)
+            yardsticks[name] = max(yardsticks[name], response(kept[name], one))
+    rows = [_drift(name, one, found.get(name), yardsticks[name]) for name, one in kept.items()]
+    more = [name for name in found if name not in kept]
+    rows += [Drift(name, (), inf, 0.0, 0.0, "the original does not give it") for name in more]
+    return tuple(replace(one, allowed=ALLOWED["float64"]) for one in rows)
+
+
+def _drift(name: str, kept: Tensor, other: Tensor | None, yardstick: float) -> Drift:
+    shape, scale = tuple(kept.shape), magnitude(kept)
+    if other is None:
+        return Drift(name, shape, inf, yardstick, scale, "the new network does not give it")
+    gap = difference(kept, other) if kept.shape == other.shape else inf
+    return Drift(name, shape, gap, yardstick, scale, objection(kept, other))
 
 
 def outputs(model: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
