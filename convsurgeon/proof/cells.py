@@ -17,7 +17,7 @@ nothing else (`Claim`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -94,22 +94,31 @@ def check(
         generator = torch.Generator().manual_seed(seed)
         try:
             pair = _pair(original, dense, claim, generator)
-            cells: list[Cells] = []
-            crops: list[Cells] = []
-            for size in _sizes(claim, exhaustive=exhaustive):
-                image = _random((1 if cells else 2, claim.image[0], *size), generator)
-                maps = outputs(pair.dense, image)
-                cells.append(_cells(pair, image, maps))
-                if claim.pooled:
-                    crops.append(_means(pair, image, maps))
-                elif size != claim.image[1:] and not (claim.borders and crops):
-                    crops.append(_crops(pair, image, maps))  # what is only told, is told once
+            cells, crops = _run(pair, _sizes(claim, exhaustive=exhaustive), generator)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - forwards are code that somebody else wrote
             text = f"it cannot be run in float64: {type(error).__name__}: {str(error)[:200]}"
             raise ModelError("CS064", text, where=type(original).__name__) from None
     return DenseVerdict(bits, tuple(cells), tuple(crops), claim.borders, claim.pooled, seed)
+
+
+def _run(
+    pair: _Pair, sizes: Iterable[tuple[int, ...]], generator: torch.Generator
+) -> tuple[list[Cells], list[Cells]]:
+    """Return what is found about cells, and about crops or means, on an image of each size."""
+    claim = pair.claim
+    cells: list[Cells] = []
+    crops: list[Cells] = []
+    for size in sizes:
+        image = _random((1 if cells else 2, claim.image[0], *size), generator)
+        maps = outputs(pair.dense, image)
+        cells.append(_cells(pair, image, maps))
+        if claim.pooled:
+            crops.append(_means(pair, image, maps))
+        elif size != claim.image[1:] and not (claim.borders and crops):
+            crops.append(_crops(pair, image, maps))  # what is only told, is told once
+    return cells, crops
 
 
 def _pair(original: nn.Module, dense: nn.Module, claim: Claim, generator: torch.Generator) -> _Pair:
