@@ -65,19 +65,6 @@ def test_what_transformers_saves_it_reads(kind: str, tmp_path: Path) -> None:
     assert contents(type(one).from_pretrained(tmp_path)) == contents(build(NAME))
 
 
-@fails("save-pretrained")
-def test_transformers_makes_weights_up(kind: str, tmp_path: Path) -> None:
-    one = model(kind)
-    want = outputs(one, inputs(NAME))
-    one.save_pretrained(tmp_path / "swapped")
-    again, report = type(one).from_pretrained(tmp_path / "swapped", output_loading_info=True)
-    assert report["missing_keys"] == {f"{PROJECTION}.{name}" for name in ("weight", "bias")}
-    assert apart(outputs(again, inputs(NAME)), want) > 0.1
-    cs.restore_module(one)
-    one.save_pretrained(tmp_path / "restored")
-    assert contents(type(one).from_pretrained(tmp_path / "restored")) == contents(build(NAME))
-
-
 @fails("own-fusion")
 @fusion
 @pytest.mark.parametrize(
@@ -111,6 +98,5 @@ def test_diffusers_leaves_weights_unwritten(kind: str, tmp_path: Path) -> None:
         "pos_embed.proj.weight",
         "pos_embed.proj.bias",
     }
-    cs.restore_module(one)
-    one.save_pretrained(tmp_path / "restored")
-    assert contents(type(one).from_pretrained(tmp_path / "restored")) == contents(build(DIT))
+    cs.save_pretrained(one, tmp_path / "plain")
+    assert contents(type(one).from_pretrained(tmp_path / "plain")) == contents(build(DIT))
