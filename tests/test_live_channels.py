@@ -49,7 +49,7 @@ def test_layers_that_stay_channel_first_between_them() -> None:
     assert seen == [(2, 6, 1, 5), *[(2, 10, 1, 5)] * 3, (2, 4, 1, 5)]
     assert close(model(to_maps(x).expand(2, 6, 3, 5))[:, :, 2], want.mT)
     assert "[B, C, *positions]" in plan.notes[0]
-    assert plan.notes[1] == "1 layer norms normalise channels"
+    assert plan.notes[1] == "layer norms over channels: 1"
 
 
 @pytest.mark.parametrize(("method", "axes"), [("1", 1), ("1x1", 2), ("1x1x1", 3)])
@@ -267,7 +267,7 @@ def test_a_norm_that_cannot_follow_is_named_where_rows_stay_rows() -> None:
     model[0] = nn.LayerNorm((5, 6)).double()
     want = model(words())
     notes = cs.swap_module(model, **MEMORY).files[0].notes
-    assert notes[1] == "0 layer norms normalise channels"
+    assert notes[1] == "layer norms over channels: 0"
     assert notes[2].startswith("0 normalises its last axis still: cannot replace this LayerNorm")
     assert close(model(words()), want)
 

@@ -69,4 +69,4 @@ class Norms:
             for name, norm in self.named.items()
             if (refusal := built.refused.get(id(norm)))
         ]
-        return [f"{follow} layer norms normalise channels", *stay] if self.named else []
+        return [f"layer norms over channels: {follow}", *stay] if self.named else []
