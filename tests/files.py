@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from convsurgeon.header import lay_out, pack
 
@@ -48,6 +51,16 @@ def index_of(folder: Path, weight_map: Mapping[str, Any], stem: str = "model") -
 def listing(folder: Path) -> list[str]:
     """Every name below a folder, temporaries and hidden ones included."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+@contextmanager
+def elsewhere(folder: Path) -> Iterator[Path]:
+    """A folder on another file system than `folder`; the test is skipped where there is none."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == folder.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
 
 
 @contextmanager

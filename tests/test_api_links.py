@@ -13,7 +13,7 @@ import convsurgeon as cs
 from convsurgeon.errors import OutputError, UnreadableError
 from convsurgeon.store import FolderDraft, read_shards
 from tests.cli_helpers import document, invoke
-from tests.files import checkpoint, index_of, listing
+from tests.files import checkpoint, elsewhere, index_of, listing
 
 SHARDS: dict[str, dict[str, tuple[int, ...]]] = {
     "model-00001-of-00003.safetensors": {"embed.weight": (50, 40)},
@@ -146,6 +146,16 @@ def test_what_cannot_be_linked_is_not_copied_instead(
     assert "--link" in caught.value.hint
     assert ("another file system" in caught.value.message) == (number == errno.EXDEV)
     assert listing(folder.parent) == before
+
+
+def test_another_file_system_is_refused(folder: Path) -> None:
+    with elsewhere(folder) as other:
+        with pytest.raises(OutputError) as caught:
+            cs.swap(folder, other / "out", link=True, **STATED)
+        assert (caught.value.code, listing(other)) == ("CS094", [])
+        assert "another file system" in caught.value.message
+        cs.swap(folder, other / "out", **STATED)
+        assert cs.verify(folder, other / "out", function=False).equivalent
 
 
 def test_a_shard_that_changed_since_it_was_read_is_refused(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from convsurgeon.errors import OutputError, UnreadableError
 from convsurgeon.store import CHUNK, Extent, FileDraft, Part, copying, kernel
 from convsurgeon.store.copying import BLOCK, write_parts
-from tests.files import counting
+from tests.files import counting, elsewhere
 
 pytestmark = pytest.mark.skipif(not kernel.WAYS, reason="the kernel copies no ranges here")
 
@@ -167,6 +167,15 @@ def test_an_interrupted_call_is_made_again(
     calls = Kernel(monkeypatch, **refused, **{name: answer})
     assert copied(source) == counting(SIZE)
     assert calls.asked.count(name) > 3
+
+
+def test_from_one_file_system_to_another(source: Path) -> None:
+    with elsewhere(source.parent) as other:
+        for one, place in ((source, other), (other / "target", source.parent)):
+            with opened(one) as fd, FileDraft(place / "target", force=True) as draft:
+                draft.write([HEADER, Extent(fd, 0, one.stat().st_size, one)])
+                draft.publish()
+            assert (place / "target").read_bytes() == HEADER + one.read_bytes()
 
 
 def test_a_signal_is_not_swallowed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
