@@ -113,10 +113,11 @@ def wrong_order_in_place(calls: Sequence[Call], folder: str) -> list[str]:
         calls: of a run that was traced with paths (`-y`).
         folder: where the command ran.
     """
-    found = list(events(calls, folder))
-    files = {e.path for e in found if e.kind == "write" and e.path.endswith(".safetensors")}
+    whole = list(events(calls, folder))
+    files = {e.path for e in whole if e.kind == "write" and e.path.endswith(".safetensors")}
     wrong = [] if files else ["nothing was rewritten"]
     for file in sorted(files):
+        found = _after_recovery(whole, f"{file}{JOURNAL}")
         first = found.index(Event("write", file))
         last = len(found) - 1 - found[::-1].index(Event("write", file))
         journal = next(
@@ -138,6 +139,13 @@ def wrong_order_in_place(calls: Sequence[Call], folder: str) -> list[str]:
         if place not in found[removed:]:
             wrong.append(f"the folder of {file} is not synced after its journal is removed")
     return wrong
+
+
+def _after_recovery(found: list[Event], journal: str) -> list[Event]:
+    """Leave out what was done under the journal of an earlier run, which had its name already."""
+    named = next((i for i, e in enumerate(found) if e.kind == "name" and e.goal == journal), 0)
+    earlier = [i for i, e in enumerate(found[:named]) if e == Event("remove", journal)]
+    return found[earlier[-1] + 1 :] if earlier else found
 
 
 def _last(found: list[Event], event: Event) -> int:
