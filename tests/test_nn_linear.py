@@ -54,10 +54,12 @@ class Methods(nn.Module):
 class NoViews(Tensor):
     """Stands for tensor subclasses that know no views, as of torchao."""
 
+    error: type[Exception]
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.unflatten:
-            raise NotImplementedError
+            raise cls.error
         plain: Any = super().__torch_function__
         return plain(func, types, args, kwargs or {})
 
@@ -190,7 +192,11 @@ def test_a_quantised_inner_layer_is_fed_contiguous_rows(
     assert torch.equal(module.forward_patches(rows), rows @ inner.weight.float().T)
 
 
-def test_a_weight_that_knows_no_views() -> None:
+@pytest.mark.parametrize("error", [NotImplementedError, AssertionError, TypeError])
+def test_a_weight_that_knows_no_views(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoViews, "error", error, raising=False)
     module = PatchLinear(3, 4, (2, 2), dtype=torch.float16)
     module.linear.weight = nn.Parameter(torch.ones(4, 12).half().as_subclass(NoViews))
     assert module.weight.dtype == torch.float16
