@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812 - as models are written
 from safetensors.torch import load_file
 from torch import nn
 
@@ -156,16 +158,26 @@ def test_a_pool_moves_behind_the_last_linear() -> None:
     assert "mean over the map" in str(report.verdict)
 
 
-def test_a_mean_is_a_pool() -> None:
-    class Mean(nn.Module):
+POOLED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda x: x.mean([-2, -1]),
+    "mean, kept, flattened": lambda x: x.mean((2, 3), keepdim=True).flatten(1),
+    "torch.mean": lambda x: torch.mean(x, dim=(2, 3)),
+    "pooled, squeezed": lambda x: F.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1),
+    "pooled, viewed": lambda x: F.adaptive_avg_pool2d(x, (1, 1)).view(x.size(0), -1),
+}
+
+
+@pytest.mark.parametrize("way", POOLED)
+def test_every_way_to_pool(way: str) -> None:
+    class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.conv(x).mean([-2, -1]))  # type: ignore[no-any-return]
+            return self.fc(POOLED[way](self.conv(x)))  # type: ignore[no-any-return]
 
-    report = convert(Mean(), (1, 3, 8, 6), pool="behind")
+    report = convert(Pooled(), (1, 3, 8, 6), pool="behind")
     assert report.verdict.equivalent
     assert outputs(report.model, 1, 3, 8, 6).shape == (1, 4, 6, 4)
 

@@ -343,6 +343,13 @@ def test_a_pool_that_cannot_be_moved(behind: list[nn.Module]) -> None:
     assert caught.value.code == "CS054"
 
 
+def test_a_mean_over_rows_of_positions_is_no_pool_of_a_map() -> None:
+    model = Net(lambda net, x: net.last(x.flatten(2).mean(2)), last=nn.Linear(4, 3))
+    with pytest.raises(cs.ConvsurgeonError, match="has 3 axes, the image 4") as caught:
+        cs.fully_convolutional(model, torch.zeros(1, 1, 8, 7), pool="behind")
+    assert caught.value.code == "CS053"
+
+
 def test_the_line_that_decides_is_named() -> None:
     line = decides.__code__.co_firstlineno + 1
     with pytest.raises(cs.ConvsurgeonError, match=f"test_dense_refusals.py, line {line}: "):

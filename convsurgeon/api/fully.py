@@ -5,6 +5,9 @@ memory: neither is copied, each has its own flags, gradients, dtype and device, 
 written in place are written for both. State dicts have the same keys; weights of Linears are shaped
 as a convolution's. What depends on training in the forward's own code, such as
 `F.dropout(x, training=self.training)`, stays as it is in inference.
+
+While a forward is followed, torch.fx stands in for `nn.Module.__call__`: no other thread may run a
+model meanwhile.
 """
 
 from __future__ import annotations

@@ -93,10 +93,11 @@ class _Walk:
             NoHeadError: where an opening turns out to be a part of the trunk.
         """
         for node in self._traced.graph.nodes:
-            if node in self._opened:
-                self._states[node] = self._opened[node].state
-            elif any(one in self._states for one in node.all_input_nodes):
+            # What is open already stays so: a flattening behind a pool opens nothing.
+            if any(one in self._states for one in node.all_input_nodes):
                 self._follow(Call.of(node, self._traced.model))
+            elif node in self._opened:
+                self._states[node] = self._opened[node].state
 
     def _follow(self, call: Call) -> None:
         if call.node.op == "output":

@@ -41,7 +41,7 @@ def openings(traced: Traced) -> Iterator[Opening]:
     seen: set[fx.Node] = set()
     for node in traced.graph.nodes:
         call = Call.of(node, traced.model)
-        found = _flattening(call, traced) or _mean(call)
+        found = _flattening(call, traced) or _mean(call, traced) or _global(call, traced)
         if found is not None and found.node not in seen:
             seen.add(found.node)
             yield found
@@ -68,18 +68,13 @@ def _flattening(call: Call, traced: Traced) -> Opening | None:
             )
             dropped.append(step)
             source = ahead
-        elif set(after) == {1} and _AVERAGE in behind.name.lower():
-            return _pooled(behind)
+        elif set(after) == {1} and _averages(behind):
+            return _pooled(behind, traced)
         else:
             text = f"{behind.name} makes {times(after)} of {times(size)}, at any size: "
             text += f"give an example whose map is {times(after)} there"
             obstacle = Obstacle(behind.place, "CS055", text)
-    axes = len(shape_of(traced.image))
-    if len(shape) != axes:
-        text = (
-            f"what is flattened has {len(shape)} axes, the image {axes}: it is no map of the image"
-        )
-        obstacle = Obstacle(call.place, "CS053", text)
+    obstacle = _no_map(call, shape, traced) or obstacle
     channels, size = shape[1], shape[2:]
     before = f"{call.name} of {channels}×{times(size)}"
     step = HeadStep(call.node.name, _module(call), DROP, before, "nothing: the map stays a map")
@@ -87,7 +82,7 @@ def _flattening(call: Call, traced: Traced) -> Opening | None:
     return Opening(call.node, source, state, (*reversed(dropped), step), obstacle)
 
 
-def _mean(call: Call) -> Opening | None:
+def _mean(call: Call, traced: Traced) -> Opening | None:
     """A mean over all positions, which is a global average pool."""
     shape = shape_of(call.source) if call.source is not None else ()
     if call.name != "mean" or len(shape) < 3:
@@ -98,10 +93,22 @@ def _mean(call: Call) -> Opening | None:
         for axis in (axes if isinstance(axes, list | tuple) else [axes])
         if isinstance(axis, int)
     }
-    return _pooled(call) if taken == set(range(2, len(shape))) else None
+    return _pooled(call, traced) if taken == set(range(2, len(shape))) else None
 
 
-def _pooled(call: Call) -> Opening | None:
+def _global(call: Call, traced: Traced) -> Opening | None:
+    """A global average pool, whatever takes its axes away."""
+    if not _averages(call) or call.source is None or set(call.shape[2:]) != {1}:
+        return None
+    return _pooled(call, traced) if set(shape_of(call.source)[2:]) != {1} else None
+
+
+def _averages(call: Call) -> bool:
+    name = call.name.lower()
+    return _ADAPTIVE in name and _AVERAGE in name
+
+
+def _pooled(call: Call, traced: Traced) -> Opening | None:
     if call.source is None:
         return None
     shape = shape_of(call.source)
@@ -110,7 +117,16 @@ def _pooled(call: Call) -> Opening | None:
     step = HeadStep(
         call.node.name, _module(call), DROP, f"{call.name} of {shape[1]}×{times(shape[2:])}", text
     )
-    return Opening(call.node, call.source, state, (step,))
+    return Opening(call.node, call.source, state, (step,), _no_map(call, shape, traced))
+
+
+def _no_map(call: Call, shape: tuple[int, ...], traced: Traced) -> Obstacle | None:
+    """Say that what goes in has other axes than the image; None where it has the same."""
+    axes = len(shape_of(traced.image))
+    if len(shape) == axes:
+        return None
+    text = f"what it takes has {len(shape)} axes, the image {axes}: it is no map of the image"
+    return Obstacle(call.place, "CS053", text)
 
 
 def offered(opening: Opening) -> Refusal:

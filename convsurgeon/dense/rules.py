@@ -45,6 +45,7 @@ class Scene:
         return tuple(self.states[n] for n in call.node.all_input_nodes if n in self.states)
 
 
+_STAYS = "nothing: the map stays a map"
 Rule = Callable[[Call, Scene], "Outcome | Refusal | None"]
 
 
@@ -56,7 +57,17 @@ def flattening(call: Call, scene: Scene) -> Outcome | Refusal | None:
     rows = (shape_of(call.source)[0], state.features)
     if call.shape != rows:
         return None
-    return _step(call, DROP, "nothing: the map stays a map", state)
+    return _step(call, DROP, _STAYS, state)
+
+
+def squeezing(call: Call, scene: Scene) -> Outcome | Refusal | None:
+    """Taking away an axis of length 1 that a global pool left."""
+    axis = call.argument(1, "dim")
+    if call.name != "squeeze" or call.source not in scene.states or not isinstance(axis, int):
+        return None
+    (state,) = scene.of(call)
+    positions = axis % (len(call.shape) + 1) > 1
+    return _step(call, DROP, _STAYS, state) if state.averaged and positions else None
 
 
 def linear(call: Call, scene: Scene) -> Outcome | Refusal | None:
@@ -176,6 +187,7 @@ def concatenation(call: Call, scene: Scene) -> Outcome | Refusal | None:
 
 RULES: tuple[Rule, ...] = (
     flattening,
+    squeezing,
     linear,
     bare_linear,
     batch_norm,
