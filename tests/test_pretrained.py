@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
-import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -113,32 +111,6 @@ def test_every_file_goes_into_every_model_and_the_original_is_saved(
     assert same(model.state_dict(), wanted.state_dict())
 
 
-@pytest.mark.parametrize("options", [*KINDS.values()][:3], ids=[*KINDS][:3])
-@pytest.mark.parametrize("loaded", [False, True])
-def test_a_model_that_was_swapped_saves_what_it_was(
-    loaded: bool, options: dict[str, Any], files: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    model = plain(VIT, files(VIT, "original")) if loaded else build(VIT)
-    before = set(vars(model))
-    cs.swap_module(model, **options)
-    model.save_pretrained(tmp_path / "out")
-    assert same(stored(tmp_path / "out"), stored(files(VIT, "original")))
-    assert same(plain(VIT, tmp_path / "out").state_dict(), cs.original_state_dict(model))
-    for number, again in enumerate([copy.deepcopy(model), pickle.loads(pickle.dumps(model))]):
-        again.save_pretrained(tmp_path / str(number))
-        assert same(stored(tmp_path / str(number)), stored(files(VIT, "original")))
-    inner = model.vit  # a base model saves its own, under its own names
-    inner.save_pretrained(tmp_path / "base")
-    assert same(
-        plain("ViTModel", tmp_path / "base", add_pooling_layer=False).state_dict(),
-        cs.original_state_dict(inner),
-    )
-    cs.restore_module(model)
-    assert set(vars(model)) == before
-    model.save_pretrained(tmp_path / "back")
-    assert same(stored(tmp_path / "back"), stored(files(VIT, "original")))
-
-
 def test_without_the_conversions_the_library_makes_the_weight_up(
     files: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -146,23 +118,6 @@ def test_without_the_conversions_the_library_makes_the_weight_up(
     model.save_pretrained(tmp_path / "own", save_original_format=False)
     assert any(key.endswith("projection.linear.weight") for key in stored(tmp_path / "own"))
     assert not same(plain(VIT, tmp_path / "own").state_dict(), cs.original_state_dict(model))
-
-
-@pytest.mark.parametrize(
-    ("options", "module"),
-    [
-        ({"to": "conv", "method": "1x1"}, "classifier"),
-        ({"to": "conv", "method": "1x1", "max_channels": 16}, "classifier"),
-    ],
-)
-def test_flat_convolutions_save_what_they_were(
-    options: dict[str, Any], module: str, files: Callable[[str, str], Path], tmp_path: Path
-) -> None:
-    model = build(VIT)
-    cs.swap_module(model, where=lambda name, _: name == module, **options)
-    assert drop_ins(model)
-    model.save_pretrained(tmp_path / "out")
-    assert same(stored(tmp_path / "out"), stored(files(VIT, "original")))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def _check_filled(model: Any, info: Mapping[str, Any], place: Path) -> None:
 def _through(stored: tuple[Way, ...], model: Any) -> Iterator[Way]:
     """Yield the ways of a file's tensors into a model, through drop-ins where it has them."""
     of_file = {(way.begin, way.held): way for way in stored}
-    for way in live_ways(model):
+    for _, way in live_ways(model):
         first = of_file.pop((way.begin, (way.saved,)), None)
         if first is None:
             yield way

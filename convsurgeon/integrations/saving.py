@@ -9,7 +9,9 @@ on the model behind them. Without that the library writes `proj.linear.weight`, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -48,20 +50,42 @@ def _save_as_original(model: Any) -> None:
         return
     others = _OfItsClass(_of_its_class(model)) if before is None else before
     kept = [entry for entry in others if not _is_ours(entry)]
-    setattr(model, _ON_A_MODEL, type(others)([*kept, *converters(ways)]))
+    mine = (_unless_converted(name, way, kept) for name, way in ways)
+    setattr(model, _ON_A_MODEL, type(others)([*kept, *converters(tuple(mine))]))
 
 
-def live_ways(model: Any) -> Iterator[Way]:
-    """Yield what becomes of an original file's tensors in the drop-ins of a model, and back."""
+def live_ways(model: Any) -> Iterator[tuple[str, Way]]:
+    """Yield what becomes of an original file's tensors in the drop-ins of a model, and back.
+
+    Each with the name that the plain layer's tensor has in the model. The state dict is not asked
+    for: hooks on it are not ours to run, and under sharding it gathers every weight.
+    """
     from convsurgeon.integrations.drop_ins import places
 
     found = tuple(places(model, strict=False))  # an adapter saves its own tensors
-    names = {*model.state_dict(), *(stem + held.outer for stem, held in found)}
+    tensors = (model.named_parameters, model.named_buffers) if found else ()
+    names = {name for each in tensors for name, _ in each(remove_duplicate=False)}
+    names.update(stem + held.outer for stem, held in found)
     for stem, held in found:
         moves = (held.move,) if held.move else ()
         back = tuple(move.inverse() for move in moves)
         begin = beginning(stem + held.outer, held.outer, model.base_model_prefix, names)
-        yield Way(begin, held.outer, held.inner, held.outer, moves, back, held.rows)
+        way = Way(begin, held.outer, held.inner, held.outer, moves, back, held.rows)
+        yield stem + held.outer, way
+
+
+def _unless_converted(name: str, way: Way, others: Sequence[Any]) -> Way:
+    """Return the way, closed for saving where the library converts this tensor by itself.
+
+    Of two conversions it would do one, and write what it cannot read again.
+    """
+    core: Any = import_module("transformers.core_model_loading")
+    found = [entry for entry in others if isinstance(entry, core.WeightConverter)]
+    _, pattern = core.apply_converters(name, [entry.reverse_transform() for entry in found])
+    if pattern is None:
+        return way
+    text = "the library converts it itself; convsurgeon.restore_module(model) before saving"
+    return replace(way, unsaved=text)
 
 
 def _is_ours(entry: Any) -> bool:

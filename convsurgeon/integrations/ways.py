@@ -36,6 +36,7 @@ class Way:
         back: from that to the one that is saved.
         rows: of each part; empty where there is one.
         folder: the models that are loaded from there; None for whatever model the way is given to.
+        unsaved: why the tensor cannot be saved; empty where it can.
     """
 
     begin: str
@@ -46,6 +47,7 @@ class Way:
     back: Moves = ()
     rows: tuple[int, ...] = ()
     folder: Path | None = None
+    unsaved: str = ""
 
     @property
     def source(self) -> str:
@@ -84,7 +86,7 @@ class Reshape:
             model: a PreTrainedModel; it knows what `from_pretrained` was given.
 
         Raises:
-            ValueError: a tensor has another shape; the library then refuses the file.
+            ValueError: a tensor has another shape, or cannot be saved; the library then refuses.
         """
         import torch
 
@@ -93,6 +95,8 @@ class Reshape:
         if way is None:
             (tensor,) = found
             return {full_layer_name: tensor}
+        if self.saving and way.unsaved:
+            raise ValueError(f"{full_layer_name}: {way.unsaved}")
         if self.saving:
             stem = full_layer_name.removesuffix(way.stored)
             return {stem + way.saved: _moved(_joined(found), way.back)}
