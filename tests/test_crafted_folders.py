@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,15 +24,23 @@ from tests.test_header_hostile import peak_and_seconds
 
 REFUSED = [name for name, (_, code, _) in FOLDERS.items() if code]
 SAMPLE = [name for name in REFUSED if name.startswith(("shard", "name: parent"))][::2]
-OPENED: list[str] = []
+LISTENING: list[list[str]] = []
 
 
 def remember(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and isinstance(arguments[0], str):
-        OPENED.append(arguments[0])
+    if LISTENING and event == "open" and isinstance(arguments[0], str):
+        LISTENING[-1].append(arguments[0])
 
 
 sys.addaudithook(remember)  # there is no way to take it off again
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """The names that this process opens during a test."""
+    LISTENING.append([])
+    yield LISTENING[-1]
+    LISTENING.pop()
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +57,11 @@ def within_seconds() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def opened_outside(parent: Path) -> list[str]:
+def outside(opened: list[str], parent: Path) -> list[str]:
     outside = os.path.realpath(parent / "outside")
     return [
         name
-        for name in OPENED
+        for name in opened
         if os.path.realpath(name).startswith((outside, "/dev", "/proc/self/mem"))
     ]
 
@@ -63,10 +72,10 @@ def test_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_scan(name: str, tmp_path: Path) -> None:
+def test_scan(name: str, tmp_path: Path, opened: list[str]) -> None:
     _, code, words = FOLDERS[name]
     path = made(tmp_path, name)
-    OPENED.clear()
+    opened.clear()
     ran = invoke("scan", path)
     if code is None:
         assert (ran.code, ran.err) == (0, "")
@@ -78,25 +87,25 @@ def test_scan(name: str, tmp_path: Path) -> None:
         _, content = document("scan", path)
         assert [e["code"] for e in content["errors"]] == [code]
     if name != "index: link to a device":
-        assert opened_outside(tmp_path) == []
+        assert outside(opened, tmp_path) == []
 
 
-def test_what_is_opened_is_seen(tmp_path: Path) -> None:
+def test_what_is_opened_is_seen(tmp_path: Path, opened: list[str]) -> None:
     made(tmp_path, "good")
-    OPENED.clear()
+    opened.clear()
     (tmp_path / "folder" / "way").symlink_to("../outside")
     (tmp_path / "folder" / "way" / "secret.safetensors").read_bytes()
     os.close(os.open(tmp_path / "folder" / "way" / "secret.safetensors", os.O_RDONLY))
-    assert len(opened_outside(tmp_path)) == 2
+    assert len(outside(opened, tmp_path)) == 2
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_the_other_commands(name: str, tmp_path: Path) -> None:
+def test_the_other_commands(name: str, tmp_path: Path, opened: list[str]) -> None:
     _, code, words = FOLDERS[name]
     path = made(tmp_path, name)
     good = model_file(tmp_path / "good.safetensors")
     names = sorted(p.name for p in tmp_path.rglob("*"))
-    OPENED.clear()
+    opened.clear()
     for arguments in (
         ("swap", path, "-o", tmp_path / "out"),
         ("verify", path, good),
@@ -108,7 +117,7 @@ def test_the_other_commands(name: str, tmp_path: Path) -> None:
         line = line_of(ran)
         assert f"[{code}]; " in line, arguments
         assert words in line, arguments
-    assert opened_outside(tmp_path) == []
+    assert outside(opened, tmp_path) == []
     assert sorted(p.name for p in tmp_path.rglob("*")) == names
 
 
@@ -227,3 +236,47 @@ def test_a_swap_of_a_folder_with_a_fifo_and_a_socket_ends(model: Path) -> None:
     os.mkfifo(model / "pipe")
     cs.swap(model, geometry=STATED, verify="bits")
     assert sorted(listing(model.with_name("m.linear"))) == ["model.safetensors", "tokenizer.json"]
+
+
+# --- journals and sidecars that somebody else put there
+
+
+def holding(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+BESIDE: dict[str, Callable[[Path], object]] = {
+    "FIFO": os.mkfifo,
+    "folder": Path.mkdir,
+    "link to another file": lambda path: path.symlink_to("other"),
+    "link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("absent"),
+    "empty": holding(b""),
+    "lists": holding(b"[" * 1_000_000),
+    "objects": holding(b'{"schema":' * 100_000),
+    "a terabyte": huge,
+}
+
+
+@pytest.mark.parametrize("suffix", [".convsurgeon-journal", ".convsurgeon.json"])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_lies_beside_a_file(kind: str, suffix: str, tmp_path: Path) -> None:
+    path = model_file(tmp_path / "m.safetensors")
+    (tmp_path / "other").write_bytes(SECRET)
+    before = path.read_bytes()
+    BESIDE[kind](path.with_name(f"{path.name}{suffix}"))
+    names = sorted(p.name for p in tmp_path.iterdir())
+    for arguments in (("scan", path), ("swap", path, "--geometry", "*=s2"), ("restore", path)):
+        ran = invoke(*arguments)
+        line = line_of(ran)
+        assert ran.code == 3
+        assert re.search(r"\[CS0(30|37|76|77|78)\]; ", line), line
+        assert SECRET.decode() not in line
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == names

@@ -21,7 +21,7 @@ from fuzz.mutate import WORDS, edited
 from fuzz.seeds import CORPUS, seeds
 from fuzz.targets import ACCEPTED, REFUSED, TARGETS, Finding
 from tests import crafted_files, crafted_folders
-from tests.reader_patches import PATCHES, UNCHANGED
+from tests.reader_patches import PATCHES, UNCHANGED, Patch, applies
 
 ROOT = Path(__file__).parent.parent
 EXECUTIONS = 4000
@@ -78,9 +78,10 @@ def noticed() -> set[str]:
     return set(done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("name", [patch.name for patch in PATCHES])
-def test_a_careless_reader_is_found(name: str, noticed: set[str]) -> None:
-    assert name in noticed
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
+def test_a_careless_reader_is_found(patch: Patch, noticed: set[str]) -> None:
+    assert applies(patch), "the text that it changes is gone: change the patch"
+    assert patch.name in noticed
 
 
 def test_a_careful_one_is_not(noticed: set[str]) -> None:
