@@ -115,7 +115,9 @@ class FolderDraft(Draft):
         return path
 
     def link(self, name: str, source: Source) -> Path:
-        """Let a name of the folder be one more name of a file, and sync it.
+        """Let a name of the folder be one more name of a file, after a sync of the file.
+
+        After the link its inode would count as changed, and each sync would be one of the journal.
 
         Raises:
             OutputError: CS094 where the file cannot have two names.
@@ -124,10 +126,11 @@ class FolderDraft(Draft):
         path = self.path / name
         with writing(self.target / name):
             path.parent.mkdir(parents=True, exist_ok=True)
+            with opened(source.path) as fd:
+                os.fsync(fd)
         hard_link(source.path, path, self.target / name)
-        with writing(self.target / name), opened(path) as fd:
+        with opened(path) as fd:
             source.stamp.check(fd, source.path)
-            os.fsync(fd)
         return path
 
     def publish(self) -> Outcome:
