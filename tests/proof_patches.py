@@ -212,6 +212,18 @@ UNTOUCHED = (
         "if name in renamed:",
         "if name in renamed and not name:",
     ),
+    Patch(
+        "declared names without a look",
+        "untouched.py",
+        "        *wrong_names(after.header, after.declared),\n",
+        "",
+    ),
+    Patch(
+        "old names that stay",
+        "untouched.py",
+        "if old in header.by_name:",
+        "if old in header.by_name and not old:",
+    ),
 )
 RECORDS = (
     Patch(

@@ -16,7 +16,17 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(convsurgeon.__file__).parent.parent
 # Without the tests of thousands of files: what these few notice, those would too.
-FAST = ("sabotage", "probes", "bounds", "mutants", "records", "rounding", "true_swaps", "mutation")
+FAST = (
+    "sabotage",
+    "probes",
+    "bounds",
+    "mutants",
+    "records",
+    "rounding",
+    "true_swaps",
+    "mutation",
+    "names",
+)
 SLOW = "not test_no_mutant_survives and not test_no_true_swap"
 HERE = """
 from pathlib import Path

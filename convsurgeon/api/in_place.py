@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from convsurgeon.api.indexes import check_names_stay, new_names
 from convsurgeon.api.work import TOOL, Worker, quiet, rewritten_files, untouched_shards
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
@@ -89,7 +88,6 @@ def swap_in_place(
         NotEquivalentError: CS083; the file is as before.
     """
     start = perf_counter()
-    check_names_stay(checkpoint, new_names(plan))
     work = rewritten_files(checkpoint, plan)
     for source, layers in work:
         check_header_only(source, layers)
