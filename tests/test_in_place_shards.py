@@ -129,6 +129,8 @@ def test_only_shards_with_a_rewritten_tensor_are_touched(tmp_path: Path) -> None
     ]
     assert file.output == file.whole == str(tmp_path / case.target)
     assert cs.verify(tmp_path / case.target).equivalent
+    note = "the recipe stands in a.safetensors.convsurgeon.json and 1 more beside the shards"
+    assert note in cs.scan(tmp_path / case.target).files[0].notes
     rows = cs.restore(tmp_path / case.target, in_place=True).files
     assert [Path(row.path).name for row in rows] == ["a.safetensors", "c.safetensors"]
     assert content(tmp_path) == before

@@ -23,7 +23,7 @@ from convsurgeon.plan import (
 )
 from convsurgeon.sources.catalogue.fingerprint import FingerprintSpeaker
 from convsurgeon.sources.catalogue.outline import Tensor
-from convsurgeon.store import Checkpoint, read_checkpoint
+from convsurgeon.store import Checkpoint, SafetensorsFile, read_checkpoint
 
 if TYPE_CHECKING:
     from convsurgeon.plan.dense import DensePlan
@@ -76,8 +76,7 @@ class Planner:
         notes += [f"{option} matches no module" for option in self.request.user.unused(names)]
         dropped = sorted({name for source in checkpoint.sources for name in source.dropped})
         notes += [f"not carried over: {', '.join(dropped)}"] if dropped else []
-        sidecars = (getattr(source, "sidecar", None) for source in checkpoint.sources)
-        notes += [f"the recipe stands in {place.name}" for place in sidecars if place is not None]
+        notes += _sidecars(checkpoint)
         shards = tuple(Shard(source.path.name, source.header) for source in checkpoint.sources)
         why = {Level.USER: self.request.user.silence, **_SILENT, **silent}
         reasons = tuple((level.label, text) for level, text in why.items())
@@ -127,6 +126,14 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[Tensor]:
         for tensor in source.header.tensors:
             shape = shapes.get(tensor.name, tensor.shape)
             yield Tensor(names.get(tensor.name, tensor.name), tensor.dtype, shape)
+
+
+def _sidecars(checkpoint: Checkpoint) -> list[str]:
+    """Say where a recipe stands that is in no header."""
+    files = [s for s in checkpoint.sources if isinstance(s, SafetensorsFile)]
+    names = [file.sidecar.name for file in files if file.sidecar is not None]
+    more = f" and {len(names) - 1} more beside the shards" if len(names) > 1 else ""
+    return [f"the recipe stands in {names[0]}{more}"] if names else []
 
 
 def _built(request: Request) -> tuple[ModelSpeaker | None, DensePlan | None]:
