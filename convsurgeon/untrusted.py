@@ -27,7 +27,7 @@ def safe(text: object) -> str:
     raw = str(text)
     if raw.isascii() and raw.isprintable():
         return raw
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSAFE_CATEGORIES else c for c in raw)
+    return raw.translate(_ESCAPES)
 
 
 def quoted(text: object) -> str:
@@ -51,8 +51,18 @@ def is_file_name(name: str) -> bool:
     return len(name.encode("utf-8")) <= _NAME_BYTES
 
 
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+class _Escapes(dict[int, str]):
+    """What `str.translate` asks for each character; a join of as many texts takes 20 times as much.
+
+    What it remembers is bounded by the number of characters there are.
+    """
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if unicodedata.category(character) not in _UNSAFE_CATEGORIES:
+            return self.setdefault(code, character)
+        form = "\\x{:02x}" if code <= 0xFF else "\\u{:04x}" if code <= 0xFFFF else "\\U{:08x}"
+        return self.setdefault(code, form.format(code))
+
+
+_ESCAPES = _Escapes()
