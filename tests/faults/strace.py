@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,8 +78,19 @@ def calls_of(trace: Sequence[str]) -> list[Call]:
     return calls
 
 
-def traced(zygote: Zygote, order: Order, options: Sequence[str]) -> Ran:
+def traced(
+    zygote: Zygote,
+    order: Order,
+    options: Sequence[str],
+    meanwhile: Callable[[int], None] | None = None,
+) -> Ran:
     """Run a command under strace.
+
+    Args:
+        zygote: forks it.
+        order: what it does.
+        options: of strace.
+        meanwhile: called with the number of the process, when it runs.
 
     Raises:
         RuntimeError: where strace cannot trace it.
@@ -91,6 +102,8 @@ def traced(zygote: Zygote, order: Order, options: Sequence[str]) -> Ran:
         assert strace.stderr
         said = strace.stderr.readline()
         os.kill(pid, RELEASE)
+        if meanwhile is not None:
+            meanwhile(pid)
         ran = zygote.ended(pid)
     if "attached" not in said:
         raise RuntimeError(said.strip() or "strace says nothing")

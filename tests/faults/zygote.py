@@ -165,11 +165,11 @@ def _child(order: dict[str, Any], scratch: Path, pipe: tuple[int, int]) -> NoRet
         WRITERS[order["unsafe"]]()
     if order["largest"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"],) * 2)
+    os.chdir(order["folder"])
     if order["user"] is not None:
         os.setgroups([])
         os.setresgid(*[order["user"]] * 3)
         os.setresuid(*[order["user"]] * 3)
-    os.chdir(order["folder"])
     os.close(pipe[0])
     os.write(pipe[1], b".")
     signal.sigwait({RELEASE})
