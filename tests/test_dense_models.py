@@ -228,6 +228,23 @@ def test_a_scale_of_one_number_is_the_same_at_each_position() -> None:
     assert list(made.model.state_dict()) == list(model.state_dict())
 
 
+def test_a_softmax_that_the_trunk_calls_too_keeps_its_axis() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.soft, self.fc = nn.Conv2d(1, 4, 3), nn.Softmax(-1), nn.Linear(80, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.soft(self.conv(x).movedim(1, -1)).movedim(-1, 1)  # over the channels
+            return self.soft(self.fc(x.flatten(1)))  # type: ignore[no-any-return]
+
+    model = Shared()
+    made = convert(model, (1, 1, 7, 6))
+    same_at_native(model.eval(), made.model.eval(), (1, 1, 7, 6))
+    assert type(made.model.get_submodule("soft")) is nn.Softmax
+    assert made.verdict.equivalent
+
+
 def test_the_network_is_called_copied_and_kept_as_the_model_is() -> None:
     model = Styled(FLATTENED["flatten"]).eval()
     model.auxiliary = nn.Linear(3, 3)

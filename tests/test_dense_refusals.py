@@ -62,6 +62,12 @@ def replaced() -> nn.Module:
     return sequence(nn.Flatten(), nn.Linear(MAP, 3), relu)
 
 
+def hooked_model() -> nn.Module:
+    model = sequence(nn.Flatten(), nn.Linear(MAP, 3))
+    model.register_forward_pre_hook(lambda _m, inputs: (inputs[0] * 2,))
+    return model
+
+
 class Scaled(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         return 2 * super().forward(input)
@@ -232,6 +238,16 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "is used by a forward of its own",
     ),
     "a hook": (hooked, "CS007", "a hook on this Linear"),
+    "a hook on the model": (hooked_model, "CS024", "the model has _forward_pre_hooks"),
+    "a norm that is called twice": (
+        lambda: Net(
+            lambda net, x: net.norm(net.fc(flat(x))) + net.norm(net.other(flat(x))),
+            norm=nn.BatchNorm1d(3),
+            other=nn.Linear(MAP, 3),
+        ),
+        "CS016",
+        "it is called 2 times in one forward",
+    ),
     "a forward that was replaced": (replaced, "CS007", "its forward was replaced"),
     "a hook on what is dropped": (hooked_flatten, "CS024", "_forward_hooks, which would be lost"),
     "a parametrised weight": (parametrised, "CS008", "is computed from other tensors"),

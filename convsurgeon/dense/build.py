@@ -103,12 +103,12 @@ def _norm(traced: Traced, node: fx.Node, _: HeadStep) -> None:
 
 def _axis(traced: Traced, node: fx.Node, _: HeadStep) -> None:
     """Let a softmax, or what puts features side by side, go along the channels."""
-    if node.op != "call_module":
-        node.kwargs = {**node.kwargs, "dim": 1}
-        node.args = node.args[:1]
-        return
-    old = traced.model.get_submodule(str(node.target))
-    _put(traced.model, old, type(old)(dim=1))
+    if node.op == "call_module":
+        # The module stays as it is: it may be called elsewhere, along another axis.
+        softer = isinstance(traced.model.get_submodule(str(node.target)), nn.Softmax)
+        node.op, node.target = "call_function", torch.softmax if softer else torch.log_softmax
+    node.kwargs = {**node.kwargs, "dim": 1}
+    node.args = node.args[:1]
 
 
 def _keep(_: Traced, __: fx.Node, ___: HeadStep) -> None:

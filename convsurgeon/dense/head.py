@@ -187,7 +187,7 @@ def _joined(states: tuple[State, ...]) -> State:
 
 
 def _layers(traced: Traced) -> dict[int, Refusal]:
-    """Say which Linears must stay as they are, by identity, and why."""
+    """Say which layers must stay as they are, by identity, and why."""
     model = traced.model
     modules = dict(model.named_modules(remove_duplicate=False))
     found = {
@@ -203,18 +203,20 @@ def _layers(traced: Traced) -> dict[int, Refusal]:
     calls = Counter(id(modules[str(n.target)]) for n in nodes if n.op == "call_module")
     read = {str(node.target) for node in nodes if node.op == "get_attr"}
     for name, module in modules.items():
-        if type(module) is not nn.Linear or id(module) in found:
+        if id(module) in found or not isinstance(module, (nn.Linear, nn.BatchNorm1d)):
             continue
-        if refusal := _shared(name, module, holders, calls[id(module)], read):
+        count = calls[id(module)]
+        refusal = _shared(name, module, holders, read) if type(module) is nn.Linear else None
+        if count > 1:
+            refusal = Refusal("CS016", f"it is called {count} times in one forward")
+        if refusal is not None:
             found[id(module)] = refusal
     return found
 
 
 def _shared(
-    name: str, module: nn.Linear, holders: dict[int, set[int]], calls: int, read: set[str]
+    name: str, module: nn.Linear, holders: dict[int, set[int]], read: set[str]
 ) -> Refusal | None:
-    if calls > 1:
-        return Refusal("CS016", f"it is called {calls} times in one forward")
     if len(holders[id(module.weight)]) > 1:
         return Refusal("CS016", "its weight is tied to that of another layer")
     if f"{name}.weight" in read:

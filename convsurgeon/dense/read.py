@@ -53,6 +53,7 @@ def read(
         except UntraceableError as error:
             return Reading(_refused(plan, (Obstacle("", "CS056", str(error)),)), None)
         head = read_head(traced, behind=behind)
+        head = replace(head, obstacles=(*_hooks(model), *head.obstacles))
         made = _planned(plan, traced, head)
         return Reading(made, traced, {**_reordered(made), **head.doubts})
 
@@ -80,6 +81,13 @@ def _planned(plan: DensePlan, traced: Traced, head: Head) -> DensePlan:
         obstacles=(*head.obstacles, *grown.obstacles),
         notes=tuple(_notes(traced)),
     )
+
+
+def _hooks(model: nn.Module) -> Iterator[Obstacle]:
+    """Yield what would be lost of the model as a whole: its hooks are no part of its forward."""
+    names = [name for name, value in vars(model).items() if name.endswith("_hooks") and value]
+    if names:
+        yield Obstacle("", "CS024", f"the model has {', '.join(names)}, which would be lost")
 
 
 def _notes(traced: Traced) -> Iterator[str]:

@@ -99,6 +99,8 @@ def batch_norm(call: Call, scene: Scene) -> Outcome | Refusal | None:
     if call.name != "BatchNorm1d":
         return None
     (state,) = scene.of(call)
+    if refusal := scene.layers.get(id(call.module)):
+        return refusal
     if state.kind is Kind.FLAT:
         text = f"it normalises each of {state.features} positions of the flattened map by itself"
         return Refusal("CS054", text)
