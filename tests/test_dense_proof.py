@@ -147,6 +147,10 @@ def one_cell_less(maps: Tensor) -> Tensor:
     return maps[..., : max(1, maps.shape[-1] - 1)]
 
 
+def one_cell_more(maps: Tensor) -> Tensor:
+    return nn.functional.pad(maps, (0, 1, 0, 0), mode="replicate")
+
+
 def averaged(maps: Tensor) -> Tensor:
     return maps.mean((2, 3), keepdim=True)
 
@@ -160,6 +164,7 @@ BENT = [
     transposed,
     shifted,
     one_cell_less,
+    one_cell_more,
     averaged,
     a_last_place_of_float32,
 ]

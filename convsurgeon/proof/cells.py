@@ -20,15 +20,15 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convsurgeon.errors import ModelError
-from convsurgeon.proof.cells_compare import MOVES, Run, drifts, outputs
+from convsurgeon.proof.cells_compare import MOVES, drifts, outputs
 from convsurgeon.proof.cells_compare import bits as compare_bits
 from convsurgeon.proof.cells_verdict import Cells, DenseVerdict
-from convsurgeon.proof.drift import Drift
 from convsurgeon.proof.inputs import SEED
 from convsurgeon.proof.splice import Splice
 
@@ -155,7 +155,7 @@ def _cells(pair: _Pair, image: Tensor, maps: _Maps) -> Cells:
     return Cells(
         tuple(image.shape),
         counts,
-        _compare(pair.splice.head, maps, windows, counts),
+        drifts(pair.splice.head, windows, _rows(maps)),
         _expected(pair.claim, image, counts),
     )
 
@@ -173,8 +173,9 @@ def _crops(pair: _Pair, image: Tensor, maps: _Maps) -> Cells:
 
     # Where it decides nothing, how far rounding goes need not be known.
     times = 0 if pair.claim.borders else MOVES
-    found = _compare(whole, maps, crops, counts, times)
-    return Cells(tuple(image.shape), counts, found)
+    # A rest of pixels may be enough for a cell more, of which there is no whole crop.
+    cut = {name: one[_inside(counts)] for name, one in maps.items()}
+    return Cells(tuple(image.shape), counts, drifts(whole, crops, _rows(cut), times))
 
 
 def _means(pair: _Pair, image: Tensor, maps: _Maps) -> Cells:
@@ -208,19 +209,14 @@ def _part(
     return tensor
 
 
-def _compare(
-    run: Run, maps: _Maps, parts: Tensor, counts: tuple[int, ...], times: int = MOVES
-) -> tuple[Drift, ...]:
-    """Hold the cells of the new maps against what the original makes of as many parts."""
-    rows = {}
-    for name, one in maps.items():
-        cells = one
-        if one.ndim == 2 + len(counts):  # [B, classes, *counts] to [cells * B, classes]
-            for axis, count in enumerate(counts):
-                cells = cells.narrow(2 + axis, 0, min(count, cells.shape[2 + axis]))
-            cells = cells.movedim(0, -1).flatten(1).t()
-        rows[name] = cells
-    return drifts(run, parts, rows, times)
+def _inside(counts: tuple[int, ...]) -> Any:
+    """Return the index of so many cells along each axis, or of all where there are fewer."""
+    return (..., *(slice(count) for count in counts))
+
+
+def _rows(maps: _Maps) -> dict[str, Tensor]:
+    """Return maps `[B, classes, *cells]` as rows `[cells * B, classes]`."""
+    return {name: one.movedim(0, -1).flatten(1).t() for name, one in maps.items()}
 
 
 def _random(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
