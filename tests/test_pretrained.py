@@ -224,11 +224,27 @@ def test_a_quantiser_sees_the_inner_layer(files: Callable[[str, str], Path]) -> 
         assert not torch.equal(model(x).logits, wanted(x).logits)
 
 
-def test_where_leaves_layers_out(files: Callable[[str, str], Path]) -> None:
+def test_where_leaves_layers_out(files: Callable[[str, str], Path], tmp_path: Path) -> None:
+    wanted = plain(VIT, files(VIT, "original")).state_dict()
     for form in FILES:
         model = load(VIT, files(VIT, form), where=lambda *_: False)
         assert not drop_ins(model)
-        assert same(model.state_dict(), plain(VIT, files(VIT, "original")).state_dict())
+        assert same(model.state_dict(), wanted)
+        cs.swap_module(model, to="conv", method="1x1", where=lambda name, _: name == "classifier")
+        cs.swap_module(model, layout=LAST)
+        assert len(drop_ins(model)) == 2
+        model.save_pretrained(tmp_path / form)
+        assert same(stored(tmp_path / form), stored(files(VIT, "original")))
+        cs.restore_module(model)
+        model.save_pretrained(tmp_path / form)
+        assert same(stored(tmp_path / form), stored(files(VIT, "original")))
+
+
+def test_a_folder_without_safetensors_is_the_librarys_matter(tmp_path: Path) -> None:
+    build(VIT).config.save_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"no pickle")
+    with pytest.raises(OSError, match="safetensors"):
+        load(VIT, tmp_path, use_safetensors=True)
 
 
 # --- Nothing stays behind, and what cannot be is refused

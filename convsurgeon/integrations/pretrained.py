@@ -40,16 +40,18 @@ _OF_A_CONFIG = ("revision", "subfolder", "cache_dir", "token", "local_files_only
 def recorded_at(path: str | PathLike[str]) -> tuple[Path | None, Recorded]:
     """Return the checkpoint in a local folder, and what its recipes say.
 
-    Nothing where the folder has several, which the library chooses from, or is none: a name on a
-    hub, say. A swapped file that is met unawares is refused for its shapes.
+    Nothing where the folder has several, which the library chooses from, where it has none that
+    could hold a recipe, or where there is no folder: a name on a hub, say. A swapped file that is
+    met unawares is refused for its shapes.
 
     Raises:
         RefusedError: where the files of the one that is there cannot be read.
     """
-    if not Path(path).is_dir():
+    folder = Path(path)
+    if not folder.is_dir() or not any(folder.glob("*.safetensors")):
         return None, _NOTHING
     try:
-        file = only_path(Path(path))
+        file = only_path(folder)
     except UsageError:
         return None, _NOTHING
     return file, recorded(read_checkpoint(file, ReadOptions()))

@@ -80,7 +80,8 @@ def _unless_converted(name: str, way: Way, others: Sequence[Any]) -> Way:
     Of two conversions it would do one, and write what it cannot read again.
     """
     core: Any = import_module("transformers.core_model_loading")
-    found = [entry for entry in others if isinstance(entry, core.WeightConverter)]
+    # That of a swapped file that was read into the plain layer gives way to the drop-in's.
+    found = [e for e in others if isinstance(e, core.WeightConverter) and not _reshapes(e)]
     _, pattern = core.apply_converters(name, [entry.reverse_transform() for entry in found])
     if pattern is None:
         return way
@@ -89,8 +90,11 @@ def _unless_converted(name: str, way: Way, others: Sequence[Any]) -> Way:
 
 
 def _is_ours(entry: Any) -> bool:
-    operations = getattr(entry, "operations", ())
-    return any(isinstance(op, Reshape) and not any(w.folder for w in op.ways) for op in operations)
+    return any(way.folder is None for operation in _reshapes(entry) for way in operation.ways)
+
+
+def _reshapes(entry: Any) -> list[Reshape]:
+    return [op for op in getattr(entry, "operations", ()) if isinstance(op, Reshape)]
 
 
 def _of_its_class(model: Any) -> list[Any]:
