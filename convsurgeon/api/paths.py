@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
-from convsurgeon.store import PICKLE_SUFFIXES, expand, itself, recover, sync
+from convsurgeon.store import PICKLE_SUFFIXES, expand, files_of, itself, recover, sync
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 SAFETENSORS = ".safetensors"
@@ -133,12 +133,12 @@ def side_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
     What an interrupted run left beside one of them is finished first: it would be copied torn.
 
     Raises:
+        UnreadableError: CS030, CS037 where a part of the folder cannot be listed.
         OutputError: CS077, CS078 where that is not possible.
     """
-    found = [p for p in (folder.rglob("*") if recursive else folder.iterdir()) if p.is_file()]
-    for path in found:
+    for path in files_of(folder, recursive=recursive):
         recover(itself(path))
-    yield from (p for p in sorted(found) if p.is_file())
+    yield from files_of(folder, recursive=recursive)
 
 
 def check_inside(file: Path, folder: Path) -> None:

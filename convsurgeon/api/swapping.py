@@ -27,7 +27,13 @@ from convsurgeon.api.work import Progress, Worker, quiet
 from convsurgeon.errors import ConvsurgeonError, NothingToDoError, OutputError, UsageError
 from convsurgeon.plan import FilePlan
 from convsurgeon.results import DenseReport, SwappedFile, SwapReport
-from convsurgeon.store import INDEX_SUFFIX, Checkpoint, checkpoint_paths, remove_stale
+from convsurgeon.store import (
+    INDEX_SUFFIX,
+    Checkpoint,
+    checkpoint_paths,
+    is_folder,
+    remove_stale,
+)
 
 LEVELS = ("full", "bits", "exhaustive")
 
@@ -165,7 +171,7 @@ def _carried_out(
         name, seconds = str(target), perf_counter() - start
         return [SwappedFile(plan, name, name, "planned", seconds) for _, plan in work]
     with MadeFolders(target):
-        if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
+        if path.name.endswith(INDEX_SUFFIX) or is_folder(path):
             return run.worker.folder(path, work, target, recursive=recursive)
         with claimed(target, force=run.worker.force):
             return [run.worker.file(*work[0], target)]
@@ -177,7 +183,7 @@ def _check_target(run: _Run, path: Path, target: Path, *, recursive: bool) -> No
         message = "the output of another file of this call has this name"
         raise OutputError("CS070", message, where=target, hint=hint)
     run.taken.add(target)
-    if recursive and path.is_dir() and target.absolute().is_relative_to(path.absolute()):
+    if recursive and is_folder(path) and target.absolute().is_relative_to(path.absolute()):
         raise OutputError("CS072", "the output lies in the folder that is copied", where=target)
 
 

@@ -21,6 +21,7 @@ from convsurgeon.store import (
     FolderDraft,
     Outcome,
     Source,
+    is_folder,
     read_safetensors,
     same_bytes,
     sidecar_of,
@@ -97,7 +98,7 @@ class Worker:
             RefusedError: where something cannot be read or written.
         """
         start = perf_counter()
-        root = path if path.is_dir() else path.parent
+        root = path if is_folder(path) else path.parent
         warning = ""
         with FolderDraft(target, force=self.force) as draft:
             verdicts = [self._into(draft, root, checkpoint, plan) for checkpoint, plan in work]
@@ -127,7 +128,7 @@ class Worker:
         recursive: bool,
     ) -> Container[Path]:
         """Copy, or link, every file that is not rewritten; return those that were linked."""
-        root = path if path.is_dir() else path.parent
+        root = path if is_folder(path) else path.parent
         rewritten = [source for one in work for source, _ in rewritten_files(*one)]
         # The recipe of a sidecar stands in the new file's header.
         done = {p for source in rewritten for p in (source.path, sidecar_of(source.path))}
@@ -176,7 +177,7 @@ class Worker:
     def _copied(
         self, path: Path, work: list[tuple[Checkpoint, FilePlan]], *, recursive: bool
     ) -> Iterable[Path]:
-        if path.is_dir():
+        if is_folder(path):
             return side_files(path, recursive=recursive)
         shards = [source.path for source in work[0][0].sources]
         return [path, *shards, *(p for p in map(sidecar_of, shards) if p.is_file())]

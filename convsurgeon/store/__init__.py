@@ -15,6 +15,7 @@ from convsurgeon.store.held import Held, check_own, held
 from convsurgeon.store.in_place import commit
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards
 from convsurgeon.store.journal import Journal, Member, State, journal_of
+from convsurgeon.store.listing import files_of, is_folder
 from convsurgeon.store.opening import itself
 from convsurgeon.store.parts import CHUNK, COMPARED, Extent, Part, Piece
 from convsurgeon.store.pickles import SUFFIXES as PICKLE_SUFFIXES
@@ -58,7 +59,9 @@ __all__ = [
     "checkpoint_paths",
     "commit",
     "expand",
+    "files_of",
     "held",
+    "is_folder",
     "itself",
     "journal_of",
     "only_path",

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import NotSyncedError, OutputError
+from convsurgeon.store.listing import below
 from convsurgeon.store.parts import COMPARED
 
 TEMPORARY = ".convsurgeon-tmp"
@@ -46,8 +47,8 @@ def _filled(file: io.FileIO, buffer: bytearray) -> bool:
 
 def same_tree(first: Path, second: Path) -> bool:
     """Compare two folders: the same names, and the same bytes under each."""
-    names = {p.relative_to(first) for p in first.rglob("*")}
-    if names != {p.relative_to(second) for p in second.rglob("*")}:
+    names = {p.relative_to(first) for p in below(first)}
+    if names != {p.relative_to(second) for p in below(second)}:
         return False
     files = [name for name in sorted(names) if not (first / name).is_dir()]
     return all((second / n).is_file() and same_bytes(first / n, second / n) for n in files)

@@ -12,6 +12,7 @@ from convsurgeon.errors import UnreadableError, UsageError
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards, shard_names
+from convsurgeon.store.listing import folders_of
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
 from convsurgeon.store.source import Source
 
@@ -86,7 +87,7 @@ def checkpoint_paths(path: Path, *, recursive: bool = False) -> tuple[Path, ...]
     """
     if not path.is_dir():
         return (path,)
-    folders = [path, *sorted(p for p in path.rglob("*") if p.is_dir())] if recursive else [path]
+    folders = folders_of(path) if recursive else [path]
     found = [p for folder in folders for p in _in_folder(folder)]
     if not found:
         hint = "name a file, or add --recursive"

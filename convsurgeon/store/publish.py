@@ -27,6 +27,7 @@ from convsurgeon.store.files import (
     sync_folder,
     writing,
 )
+from convsurgeon.store.listing import folders_of
 from convsurgeon.store.opening import opened
 from convsurgeon.store.parts import Part
 from convsurgeon.store.source import Source
@@ -136,7 +137,7 @@ class FolderDraft(Draft):
     def publish(self) -> Outcome:
         """Give the folder its name; see `FileDraft.publish`."""
         with writing(self.target):
-            for folder in (p for p in self.path.rglob("*") if p.is_dir()):
+            for folder in folders_of(self.path)[1:]:
                 sync(folder)
             os.fsync(self._fd)
             if not self._rename():

@@ -108,8 +108,6 @@ def _said(seen: _Seen, ran: Ran, fault: Fault) -> list[str]:
         wrong.append(f"exit code {ran.code}, and the output has changed")
     if ran.code in (1, 2, 3) and not fault.silences and (len(lines) != 1 or not codes):
         wrong.append("no line that says why")
-    if ran.code == 130 and not lines and not old and not fault.silences:
-        wrong.append("no line that says why")
     if _DEFECT in codes or "Traceback" in ran.err or "\x1b" in ran.err:
         wrong.append("not an error but a defect")
     return wrong

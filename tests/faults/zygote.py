@@ -138,7 +138,9 @@ def main() -> None:
             for number, fd in enumerate(kept, 1):
                 os.dup2(fd, number)
                 os.close(fd)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a process begins
+    # As a process begins; a shell's background job would ignore the second.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _say("ready")
     for line in sys.stdin:
         reading, writing = os.pipe()
@@ -196,6 +198,9 @@ def _command(arguments: Sequence[str]) -> int:
         code = end.code
     except BaseException:  # noqa: BLE001 - as the interpreter does; the judge sees it
         traceback.print_exc()
+    # What comes now would meet a process that is about to exit.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
