@@ -54,15 +54,15 @@ def is_file_name(name: str) -> bool:
 class _Escapes(dict[int, str]):
     """What `str.translate` asks for each character; a join of as many texts takes 20 times as much.
 
-    What it remembers is bounded by the number of characters there are.
+    It remembers what it was asked about, of the first 65,536 characters: a few megabytes.
     """
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        if unicodedata.category(character) not in _UNSAFE_CATEGORIES:
-            return self.setdefault(code, character)
-        form = "\\x{:02x}" if code <= 0xFF else "\\u{:04x}" if code <= 0xFFFF else "\\U{:08x}"
-        return self.setdefault(code, form.format(code))
+        if unicodedata.category(character) in _UNSAFE_CATEGORIES:
+            form = "\\x{:02x}" if code <= 0xFF else "\\u{:04x}" if code <= 0xFFFF else "\\U{:08x}"
+            character = form.format(code)
+        return self.setdefault(code, character) if code <= 0xFFFF else character
 
 
 _ESCAPES = _Escapes()
