@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
-from convsurgeon.store import PICKLE_SUFFIXES, expand, files_of, itself, recover, sync
+from convsurgeon.store import PICKLE_SUFFIXES, expand, files_of, is_folder, itself, recover, sync
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 SAFETENSORS = ".safetensors"
@@ -89,9 +89,9 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
     else:
         given = Path(out)
         is_file = names_file(given)
-        if is_file and (not alone or source.is_dir()):
+        if is_file and (not alone or is_folder(source)):
             raise no_folder(given)
-        whole = is_file or (alone and source.is_dir())
+        whole = is_file or (alone and is_folder(source))
         target = given if whole else given / name
     if _same(path, target):
         hint = "choose another name with -o"

@@ -61,7 +61,7 @@ class Call:
 
 
 def calls_of(trace: Sequence[str]) -> list[Call]:
-    """Return the calls from the release to the end."""
+    """Return the calls of the command, which lie between two marks."""
     counts: Counter[str] = Counter()
     calls: list[Call] = []
     released = False
@@ -70,7 +70,7 @@ def calls_of(trace: Sequence[str]) -> list[Call]:
         if not found or found["name"] == _EXIT:
             continue
         if found["name"] == _MARK:
-            released = True
+            released = not released
             continue
         counts[found["name"]] += 1
         if released:

@@ -32,6 +32,7 @@ HUNG = "hung"
 """Stands on stderr for a command that did not end."""
 _PR_SET_PTRACER = 0x59616D61
 _PATIENCE = 30.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,13 @@ def _child(order: dict[str, Any], scratch: Path, pipe: tuple[int, int]) -> NoRet
         os.setresuid(*[order["user"]] * 3)
     os.close(pipe[0])
     os.write(pipe[1], b".")
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     signal.sigwait({RELEASE})
-    os.getppid()  # the mark from which calls are counted
-    os._exit(_command(order["arguments"]))
+    try:
+        code = _command(order["arguments"])
+    except KeyboardInterrupt:  # just before or behind the command, where there is only this process
+        code = 130
+    os._exit(code)
 
 
 def _redirect(scratch: Path) -> None:
@@ -192,15 +197,17 @@ def _command(arguments: Sequence[str]) -> int:
 
     sys.argv = ["convsurgeon", *arguments]
     code: Any = 1
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    os.getppid()  # the mark from which calls are counted, and up to which
     try:
         command()
     except SystemExit as end:
         code = end.code
     except BaseException:  # noqa: BLE001 - as the interpreter does; the judge sees it
         traceback.print_exc()
-    # What comes now would meet a process that is about to exit.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.getppid()
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
