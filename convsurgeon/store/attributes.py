@@ -26,8 +26,10 @@ def keep_attributes(fd: int, old: Path) -> tuple[str, ...]:
     """
     try:
         was = old.stat()
-    except FileNotFoundError:  # a link to nothing
-        return ()
+    except FileNotFoundError:
+        if old.is_symlink():  # it leads to nothing
+            return ()
+        raise
     lost = []
     mode = stat.S_IMODE(was.st_mode)
     if not _give(fd, was):
