@@ -162,21 +162,27 @@ COMPARE = (
 UNTOUCHED = (
     Patch(
         "first bytes only",
-        "untouched.py",
+        "ranges.py",
         "for first in range(begin, end, COMPARED):",
         "for first in range(begin, end, COMPARED)[:1]:",
     ),
     Patch(
         "the last bytes are always equal",
-        "untouched.py",
+        "ranges.py",
         "if one != other:",
         "if one != other and first + size < end:",
     ),
     Patch(
         "bytes compared with themselves",
-        "untouched.py",
+        "ranges.py",
         "after.fill(memoryview(other), first + shift)",
         "before.fill(memoryview(other), first)",
+    ),
+    Patch(
+        "the helper's share is not waited for",
+        "ranges.py",
+        "or not rest()",
+        "or not rest",
     ),
     Patch(
         "the last tensors left out",

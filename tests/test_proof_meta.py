@@ -26,6 +26,7 @@ FAST = (
     "true_swaps",
     "mutation",
     "names",
+    "ranges",
 )
 SLOW = "not test_no_mutant_survives and not test_no_true_swap"
 HERE = """

@@ -14,7 +14,8 @@ from convsurgeon.proof.figures import Bits
 from convsurgeon.proof.forms import Stored
 from convsurgeon.proof.function import run_both
 from convsurgeon.proof.pairing import Pair, check_dtype, pairs
-from convsurgeon.proof.untouched import Opened, Progress, find_renamed, untouched_differences
+from convsurgeon.proof.ranges import Progress
+from convsurgeon.proof.untouched import Opened, find_renamed, untouched_differences
 from convsurgeon.proof.verdict import FileVerdict, LayerVerdict
 from convsurgeon.store import Source
 

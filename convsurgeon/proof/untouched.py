@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from convsurgeon.header import Header, TensorInfo, lay_out
 from convsurgeon.plan import METADATA_KEY, Original, recipe_of
-from convsurgeon.store import COMPARED, Reader
+from convsurgeon.proof.ranges import Progress, equal_bytes
+from convsurgeon.store import Reader
 from convsurgeon.untrusted import safe
 
-Progress = Callable[[int], None]
 _TRIED = 4
 """Tensors whose bytes are looked at for one that is missing."""
 
@@ -203,27 +203,6 @@ def _ranges(
         names.append(tensor.name)
     if names:
         yield begin, end, shift, names
-
-
-def equal_bytes(
-    before: Reader, after: Reader, begin: int, end: int, shift: int, progress: Progress
-) -> bool:
-    """Compare a range of one file with the range of another that lies `shift` bytes further on."""
-    if not shift and before.place == after.place:
-        progress(end - begin)  # one file under two headers: these are the same bytes
-        return True
-    # Whole buffers are compared, by memcmp; a comparison of views would look at every element.
-    one, other = bytearray(0), bytearray(0)
-    for first in range(begin, end, COMPARED):
-        size = min(COMPARED, end - first)
-        if len(one) != size:
-            one, other = bytearray(size), bytearray(size)
-        before.fill(memoryview(one), first)
-        after.fill(memoryview(other), first + shift)
-        if one != other:
-            return False
-        progress(size)
-    return True
 
 
 def _name_them(before: Opened, after: Opened, names: list[str]) -> Iterator[str]:

@@ -89,11 +89,13 @@ class PickleReader:
 
     def _view(self, name: str) -> memoryview:
         # Of a tensor that does not lie in one piece this is a copy: it is made once, not for every
-        # range of it, and given up with the next tensor.
-        if name not in self._bytes:
+        # range of it, and given up with the next tensor. Two threads that come at once make two.
+        view = self._bytes.get(name)
+        if view is None:
+            view = _bytes_of(self.tensors[name])
             self._bytes.clear()
-            self._bytes[name] = _bytes_of(self.tensors[name])
-        return self._bytes[name]
+            self._bytes[name] = view
+        return view
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

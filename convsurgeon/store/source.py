@@ -47,7 +47,7 @@ class Reader(Protocol):
         """Return the data from `begin` to `end` in one piece."""
 
     def fill(self, buffer: memoryview, begin: int) -> None:
-        """Read the data from `begin` on into `buffer`, all of it.
+        """Read the data from `begin` on into `buffer`, all of it; also from two threads at once.
 
         Reading into memory that is there already is several times faster than `chunks`, whose every
         piece is new memory that the system has to map first.
