@@ -27,7 +27,7 @@ from mutation.mutants import GROUPS, KINDS, Mutant, damaged, mutants
 from mutation.oracle import Finding, Truth, find
 
 import convsurgeon as cs
-from convsurgeon.proof import Bits, FileVerdict, Verdict, bits, untouched
+from convsurgeon.proof import Bits, FileVerdict, Verdict, bits, ranges
 from tests.proof_pairs import TORCH
 
 MUTANTS, KILLED_BY_FUNCTION = 20_000, 5_000
@@ -73,7 +73,8 @@ def test_no_mutant_is_missed_in_small_pieces(
 ) -> None:
     """As in files that are larger than what is read at once: a few rows, a few bytes."""
     monkeypatch.setattr(bits, "_BLOCK", 40)
-    monkeypatch.setattr(untouched, "COMPARED", 5)
+    monkeypatch.setattr(ranges, "COMPARED", 5)
+    monkeypatch.setattr(ranges, "SHARE", 15)
     check(list(judged(tmp_path, [number], SEED)))
 
 
