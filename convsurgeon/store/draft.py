@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,14 @@ from types import TracebackType
 from typing import Self
 
 from convsurgeon.errors import OutputError
-from convsurgeon.store.files import TEMPORARY, remove, remove_stale, uninterrupted, writing
+from convsurgeon.store.files import (
+    INTERRUPTS,
+    TEMPORARY,
+    remove,
+    remove_stale,
+    uninterrupted,
+    writing,
+)
 
 
 class Outcome(StrEnum):
@@ -40,6 +48,9 @@ class Draft:
         self.path = target.with_name(f".{target.name}.{os.urandom(4).hex()}{TEMPORARY}")
         self.notes: tuple[str, ...] = ()
         self._fd = -1
+        self._heard: set[int | signal.Signals] | None = (
+            None  # what was held back before this draft did
+        )
 
     def __enter__(self) -> Self:
         try:
@@ -78,6 +89,23 @@ class Draft:
         except BaseException:  # it came before interrupts were held back, or while they were
             self._clean()
             raise
+        finally:
+            self._hear_interrupts()
+
+    def _hold_interrupts(self) -> None:
+        """Let Ctrl-C and SIGTERM wait from now on until what is left over is removed.
+
+        For what has just changed its name: Python hears a signal also between the end of a block
+        and the clean-up behind it, where nothing would catch it. It holds for this thread; in a
+        process with others (torch has some) the system may give a signal to one of those.
+        """
+        self._heard = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+
+    def _hear_interrupts(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
     def _clean(self) -> None:
         with suppress(OSError):  # what cannot be removed now, the next run takes for stale

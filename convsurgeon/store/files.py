@@ -19,6 +19,8 @@ from convsurgeon.store.parts import COMPARED
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+"""What the user, or the system, asks a run to stop by."""
 OLD = f".old{TEMPORARY}"
 """How the name of a folder ends while another takes its place."""
 
@@ -94,7 +96,7 @@ def uninterrupted() -> Iterator[None]:
     """Hold back Ctrl-C and SIGTERM for a moment: what is being removed is removed whole."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

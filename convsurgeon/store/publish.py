@@ -65,6 +65,7 @@ class FileDraft(Draft):
         with writing(self.target):
             if os.path.lexists(self.target):
                 if self.target.is_file() and same_bytes(self.path, self.target):
+                    self._hold_interrupts()
                     return Outcome.SAME
                 if not self.force or self.target.is_dir():
                     self._refuse_existing()
@@ -77,6 +78,7 @@ class FileDraft(Draft):
         return Outcome.WRITTEN
 
     def _link(self) -> bool:
+        self._hold_interrupts()
         # Unlike a rename, a link fails where another run has just published under the name.
         try:
             os.link(self.path, self.target)
@@ -141,6 +143,7 @@ class FolderDraft(Draft):
                 sync(folder)
             os.fsync(self._fd)
             if not self._rename():
+                self._hold_interrupts()
                 return Outcome.SAME
         sync_folder(self.target)
         return Outcome.WRITTEN
@@ -169,6 +172,7 @@ class FolderDraft(Draft):
         if self.target.is_dir() and not self.target.is_symlink():
             self.notes = keep_attributes(self._fd, self.target)
             os.fsync(self._fd)
+        self._hold_interrupts()
         if exchange(self.path, self.target):
             return  # what stood there has the temporary's name now, and goes with it
         # Two renames: for an instant the name is free, but at every instant one whole folder is
