@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import convsurgeon as cs
-from convsurgeon.proof import Drift, ModelInput, ModelVerdict, ReceiptCheck, Verdict
+from convsurgeon.proof import Digest, Drift, ModelInput, ModelVerdict, ReceiptCheck, Verdict
 from convsurgeon.proof.receipt import KINDS, Kind
 from tests.cli_helpers import document, invoke
 from tests.proof_pairs import Case, build
@@ -62,7 +62,11 @@ def as_json(verdict: Verdict) -> Document:
 def full(original: Path, swapped: Path) -> Document:
     """A real document, with every field that there is."""
     verdict = cs.verify(original, swapped, keep=True)
-    files = (replace(verdict.files[0], renamed=(("a.weight", "a.linear.weight"),)),)
+    (file,) = verdict.files
+    assert file.digests
+    beside = Digest("a.safetensors.convsurgeon.json", 9, "ab" * 32)
+    digests = tuple(replace(one, sidecar=beside) for one in file.digests)
+    files = (replace(file, renamed=(("a.weight", "a.linear.weight"),), digests=digests),)
     whole = replace(
         verdict,
         files=files,

@@ -301,16 +301,19 @@ def shards(folder: Path) -> Iterator[Path]:
         yield index_of(place, {"x": "a.safetensors", "y": f"{name}.safetensors"})
 
 
-def test_verify_documents_are_as_the_table_says(swapped: Path) -> None:
+def test_verify_documents_are_as_the_table_says(swapped: Path, tmp_path: Path) -> None:
     old, new = str(SAMPLES / "jit_digits"), str(swapped / "jit")
     vit, receipt = str(SAMPLES / "vit_digits"), swapped / "receipt.json"
     cs.swap(vit, swapped / "vit", child_keys=True)
     whole = run("verify", old, new)
     receipt.write_text(json.dumps(whole), "utf-8")
     model = ("--model", f"{vit}/model.py:build", "--input", "1x1x8x8")
+    in_place = vit_alone(tmp_path)
+    run("swap", str(in_place), "--in-place", "--verify", "bits")
     documents = [
         whole,
         run("verify", new),
+        run("verify", str(in_place)),
         run("verify", vit, str(swapped / "vit"), *model),
         run("verify", "--receipt", str(receipt)),
         run("verify", *map(str, shards(swapped)), code=1),

@@ -33,6 +33,7 @@ from tests.receipt_documents import (
 )
 
 DIGEST = ("files", 0, "digests", 0, "sha256")
+SIDECAR = ("files", 0, "digests", 1, "sidecar")
 RATIO = ("files", 0, "layers", 0, "floats", "ratio")
 RMS = ("files", 0, "layers", 0, "floats", "after", "rms")
 
@@ -222,6 +223,20 @@ def test_whatever_stands_in_a_receipt(document: Document, data: st.DataObject) -
     assert all("\n" not in line and len(line) < 500 for line in (*differences, *remarks))
 
 
+def test_a_receipt_from_before_sidecars_were_digested(document: Document) -> None:
+    """It says nothing about one; a receipt that says there is none, or another, does."""
+    place = "files[0].digests[1].sidecar"
+    before, none = drop(document, SIDECAR), put(document, SIDECAR, None)
+    agreed, differences, remarks = compare_documents(before, document)
+    assert (differences, remarks) == ((), (f"{place}: nothing in the receipt, an object now",))
+    assert agreed == len(of_kind(document, Kind.FACT)) - 2
+    assert compare_documents(before, none) == (agreed, (), ())
+    assert compare_documents(none, none) == (agreed + 1, (), ())
+    for old, new in ((none, document), (document, none), (document, before), (none, before)):
+        _, differences, remarks = compare_documents(old, new)
+        assert ([line.startswith(f"{place}: ") for line in differences], remarks) == ([True], ())
+
+
 # --- Remarks
 
 
@@ -288,6 +303,7 @@ SABOTAGE: dict[str, tuple[str, Any, Callable[[Document], bool]]] = {
     "all fields are facts": ("KINDS", dict.fromkeys(KINDS, Kind.FACT), measures_are_remarks),
     "nothing is compared": ("_pairs", lambda _: iter(()), facts_are_noticed),
     "everything is the same": ("_same", lambda *_: True, facts_are_noticed),
+    "receipts may lack every field": ("_LATER", frozenset(KINDS), lambda d: compare_documents(drop(d, ("equivalent",)), d)[1] != ()),
     "Python's equality": ("_same", lambda a, b: a == b, lambda d: compare_documents(put(d, ("equivalent",), 0), d)[1] != ()),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ import torch
 import convsurgeon as cs
 from convsurgeon.api.receipts import verify_again
 from convsurgeon.errors import NotEquivalentError
-from tests.cli_helpers import EMBED, NASTY, invoke, model_shards, read
+from convsurgeon.store import sidecar_of
+from tests.cli_helpers import EMBED, NASTY, invoke, model_file, model_shards, read
+from tests.in_place_cases import swap_in_place
 from tests.proof_pairs import BIAS, change, flip
-from tests.receipt_documents import again, edit, keep, refused, working_folder
+from tests.receipt_documents import again, drop, edit, keep, refused, working_folder
 
 
 @pytest.fixture
@@ -205,6 +208,72 @@ def test_a_damaged_swapped_file(folder: Path) -> None:
     flip(Path("b.safetensors"), BIAS, 3)
     found = again("a.safetensors", "mutant.safetensors", code=1)
     assert "equivalent: true in the receipt, false now" in found["differences"]
+
+
+@pytest.fixture
+def sidecar(folder: Path) -> Path:
+    """A file that was rewritten in place, its original, and the receipts about them."""
+    original = model_file(folder / "old.safetensors")
+    shutil.copy(original, "new.safetensors")
+    swap_in_place(Path("new.safetensors"))
+    keep(original.name, "new.safetensors", name="both.json")
+    keep("new.safetensors", name="alone.json")
+    keep("new.safetensors", "new.safetensors", name="twice.json")
+    return sidecar_of(Path("new.safetensors"))
+
+
+def digests(receipt: str) -> list[dict[str, Any] | None]:
+    found = json.loads(Path(receipt).read_text("utf-8"))["files"][0]["digests"]
+    return [one["sidecar"] for one in found]
+
+
+def test_a_sidecar_is_digested_where_it_is_used(sidecar: Path) -> None:
+    data = sidecar.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    beside = {"name": sidecar.name, "bytes": len(data), "sha256": sha256}
+    assert digests("both.json") == [None, beside]
+    assert digests("alone.json") == [beside]
+    assert digests("twice.json") == [beside, beside]
+    assert sha256 in invoke("verify", "--receipt", "both.json", columns=200).out
+    Path("link.safetensors").symlink_to("new.safetensors")
+    for receipt, names in (("both.json", ["old.safetensors"]), ("alone.json", [])):
+        found = again(*names, "link.safetensors", receipt=receipt)
+        assert found["differences"] == []
+
+
+def test_a_sidecar_that_changed(sidecar: Path) -> None:
+    """Nothing but its digest can see it: `restore` would write under another name."""
+    text = sidecar.read_text("utf-8")
+    edited = text.replace('"new.safetensors"', '"odd.safetensors"')
+    assert edited != text
+    sidecar.write_text(edited, "utf-8")
+    for receipt, count in (("both.json", 1), ("alone.json", 1), ("twice.json", 2)):
+        found = again(receipt=receipt, code=1)
+        assert len(found["differences"]) == count
+        assert all(".sidecar.sha256: " in line for line in found["differences"])
+
+
+def test_copies_of_a_file_and_its_sidecar(sidecar: Path) -> None:
+    Path("c.safetensors").write_bytes(Path("new.safetensors").read_bytes())
+    shutil.copy(sidecar, sidecar_of(Path("c.safetensors")))
+    assert again("c.safetensors", receipt="alone.json")["differences"] == []
+    edit(("files", 0, "digests", 0, "sidecar"), None, name="alone.json")
+    assert again("c.safetensors", receipt="alone.json", code=1)["differences"] == [
+        "files[0].digests[0].sidecar: null in the receipt, an object now"
+    ]
+
+
+def test_a_receipt_from_before_sidecars_were_digested(sidecar: Path) -> None:
+    path = Path("both.json")
+    earlier = json.loads(path.read_text("utf-8"))
+    for place in (0, 1):
+        earlier = drop(earlier, ("files", 0, "digests", place, "sidecar"))
+    path.write_text(json.dumps(earlier), "utf-8")
+    found = again(receipt="both.json")
+    assert (found["differences"], found["remarks"]) == (
+        [],
+        ["files[0].digests[1].sidecar: nothing in the receipt, an object now"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from convsurgeon.proof import (
     Drift,
     Environment,
     Error,
+    FileDigest,
     FileVerdict,
     Floats,
     Function,
@@ -117,7 +118,11 @@ def refuted(plan: FilePlan) -> FileVerdict:
 
 def kept(plan: FilePlan) -> Verdict:
     """A verdict with all that a receipt has, and a whole model that says no."""
-    digests = tuple(Digest(name, 13, "ab" * 32) for name in ("model.safetensors", "swapped"))
+    beside = Digest("swapped[bold].convsurgeon.json", 7, "cd" * 32)
+    digests = (
+        FileDigest("model.safetensors", 13, "ab" * 32),
+        FileDigest("swapped", 13, "ab" * 32, beside),
+    )
     model = ModelVerdict(
         source="timm:vit_tiny_patch16_224",
         how="convsurgeon.load",

@@ -129,4 +129,4 @@ class _Call:
     def _digested(self, found: FileVerdict, *sources: Source) -> FileVerdict:
         if not self.proving.kept:
             return found
-        return replace(found, digests=digests_of([source.path for source in sources]))
+        return replace(found, digests=digests_of(sources))

@@ -4,7 +4,7 @@ It knows the rewrite from the recipe only and shares no code with it: a mistake 
 cannot hide itself.
 """
 
-from convsurgeon.proof.circumstances import Digest, Environment, ReceiptCheck
+from convsurgeon.proof.circumstances import Digest, Environment, FileDigest, ReceiptCheck
 from convsurgeon.proof.compare import Assumed, compare
 from convsurgeon.proof.drift import Drift, ModelInput, ModelVerdict
 from convsurgeon.proof.figures import Bits, Error, Floats, Function, Input, Probes
@@ -18,6 +18,7 @@ __all__ = [
     "Drift",
     "Environment",
     "Error",
+    "FileDigest",
     "FileVerdict",
     "Floats",
     "Function",

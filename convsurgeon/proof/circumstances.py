@@ -21,6 +21,17 @@ class Digest:
 
 
 @dataclass(frozen=True, slots=True)
+class FileDigest(Digest):
+    """One file of a checkpoint.
+
+    Attributes:
+        sidecar: of the file beside it that holds its recipe; None where it has none.
+    """
+
+    sidecar: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """What a verdict was found with.
 

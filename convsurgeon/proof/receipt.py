@@ -48,6 +48,8 @@ _ROWS: tuple[tuple[Kind, str, str], ...] = (
     (_F, "files[].renamed[].", "before after"),
     (_C, "files[].digests[].", "name"),
     (_F, "files[].digests[].", "bytes sha256"),
+    (_C, "files[].digests[].sidecar.", "name"),
+    (_F, "files[].digests[].sidecar.", "bytes sha256"),
     (_F, _LAYER, "module key equivalent"),
     (_F, _LAYER + "from.", "form weight_shape"),
     (_F, _LAYER + "to.", "form weight_shape"),
@@ -92,7 +94,8 @@ _INNER = frozenset({"", *(parent for path in _LEAVES for parent in _parents(path
 KINDS: Mapping[str, Kind] = {**dict.fromkeys(_INNER, _F), **_LEAVES}
 """Every field, `[]` standing for each element of an array. An object that may be null has a kind of
 its own."""
-
+_LATER = frozenset({"files[].digests[].sidecar"})
+"""Fields about which older receipts say nothing."""
 _MISSING = object()
 _NUMBERS = {int, float, type(None)}
 """Types of a figure; null stands for one that is not finite. `True` is none of them."""
@@ -127,6 +130,8 @@ class _Pair:
         """How the two agree."""
         if self.kind is Kind.APART:
             return _Outcome.SAME
+        if self.old is _MISSING and self.name in _LATER:
+            return _Outcome.SAME if self.new is None else _Outcome.VARIES
         if self.kind is None or self.old is _MISSING or self.new is _MISSING:
             return _Outcome.DIFFERS
         if _same(self.old, self.new):
@@ -167,7 +172,7 @@ def compare_documents(
     for pair in _pairs(_Pair("", "", old, new)):
         outcome = pair.outcome
         if outcome is _Outcome.SAME:
-            agreed += pair.kind is _F
+            agreed += pair.kind is _F and pair.old is not _MISSING
         else:
             (wrong if outcome is _Outcome.DIFFERS else varying).append(pair)
     lines = [*map(str, wrong[:_MANY]), *_more(len(wrong) - _MANY)]

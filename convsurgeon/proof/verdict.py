@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convsurgeon.geometry import Geometry
-from convsurgeon.proof.circumstances import Digest, Environment, ReceiptCheck
+from convsurgeon.proof.circumstances import Environment, FileDigest, ReceiptCheck
 from convsurgeon.proof.drift import ModelVerdict
 from convsurgeon.proof.figures import Bits, Floats, Function, floats_json, function_json, refutation
 from convsurgeon.proof.judged import Judged
@@ -84,7 +84,8 @@ class FileVerdict:
         differences: what else is not equal: tensors, metadata.
         renamed: name in the original and in the swapped file of each tensor that the recipe says
             was renamed; where one is not, that is a difference.
-        digests: of the files, the original first; None where nobody asked for them.
+        digests: of the files and of their sidecars, the original first; None where nobody asked for
+            them.
     """
 
     original: str
@@ -93,7 +94,7 @@ class FileVerdict:
     others: int
     differences: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
-    digests: tuple[Digest, ...] | None = None
+    digests: tuple[FileDigest, ...] | None = None
 
     @property
     def scope(self) -> str:

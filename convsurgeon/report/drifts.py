@@ -39,8 +39,10 @@ def _output(one: Drift) -> str:
 def circumstances(verdict: Verdict) -> Iterator[str]:
     """Yield what makes a verdict a receipt: digests, versions, and how it agrees with another."""
     for file in verdict.files:
-        for one in file.digests or ():
-            yield f"sha256 {one.sha256} {safe(one.name)}, {size(one.bytes)}"
+        for digest in file.digests or ():
+            for one in (digest, digest.sidecar):
+                if one:
+                    yield f"sha256 {one.sha256} {safe(one.name)}, {size(one.bytes)}"
     if verdict.environment:
         found = verdict.environment
         torch = f", torch {found.torch}, {plural(found.threads, 'thread')}" if found.torch else ""
