@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def heard() -> Iterator[list[int]]:
 
 
 def sending(number: int, first: Callable[..., object] | None = None) -> Callable[..., object]:
-    """Do something, then send the signal to this thread: others of the process hold nothing back."""
+    """Do something, then send the signal to this process, whichever of its threads gets it."""
 
     def call(*arguments: object) -> object:
         found = first(*arguments) if first else None
-        signal.pthread_kill(threading.get_ident(), number)
+        os.kill(os.getpid(), number)
         return found
 
     return call
@@ -50,6 +50,7 @@ def test_it_waits_for_the_clean_up(
         target.mkdir()
         (target / "old").write_bytes(b"old")
     monkeypatch.setattr(publish, "sync_folder", sending(number))
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     reached = False
     draft_of = FileDraft if kind == "file" else FolderDraft
     with pytest.raises(KeyboardInterrupt), draft_of(target, force=kind != "file") as one:
@@ -64,7 +65,7 @@ def test_it_waits_for_the_clean_up(
     assert heard == [number]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert (target if kind == "file" else target / "new").read_bytes() == b"new"
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint(SIGNALS)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
 def test_without_it_the_old_folder_can_be_left(
@@ -77,7 +78,7 @@ def test_without_it_the_old_folder_can_be_left(
     real = FolderDraft.__exit__
 
     def late(self: FolderDraft, *error: object) -> None:
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
         real(self, *error)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FolderDraft, "__exit__", late)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -12,14 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from convsurgeon.errors import OutputError
-from convsurgeon.store.files import (
-    INTERRUPTS,
-    TEMPORARY,
-    remove,
-    remove_stale,
-    uninterrupted,
-    writing,
-)
+from convsurgeon.store.files import TEMPORARY, remove, remove_stale, writing
+from convsurgeon.store.interrupts import Hold, uninterrupted
 
 
 class Outcome(StrEnum):
@@ -48,9 +41,7 @@ class Draft:
         self.path = target.with_name(f".{target.name}.{os.urandom(4).hex()}{TEMPORARY}")
         self.notes: tuple[str, ...] = ()
         self._fd = -1
-        self._heard: set[int | signal.Signals] | None = (
-            None  # what was held back before this draft did
-        )
+        self._hold = Hold()
 
     def __enter__(self) -> Self:
         try:
@@ -90,22 +81,15 @@ class Draft:
             self._clean()
             raise
         finally:
-            self._hear_interrupts()
+            self._hold.end()
 
     def _hold_interrupts(self) -> None:
         """Let Ctrl-C and SIGTERM wait from now on until what is left over is removed.
 
         For what has just changed its name: Python hears a signal also between the end of a block
-        and the clean-up behind it, where nothing would catch it. It holds for this thread; in a
-        process with others (torch has some) the system may give a signal to one of those.
+        and the clean-up behind it, where nothing would catch it.
         """
-        self._heard = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-
-    def _hear_interrupts(self) -> None:
-        heard, self._heard = self._heard, None
-        if heard is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        self._hold.begin()
 
     def _clean(self) -> None:
         with suppress(OSError):  # what cannot be removed now, the next run takes for stale
