@@ -256,6 +256,25 @@ def test_what_is_no_regular_file(left: tuple[Path, Content]) -> None:
     assert caught.value.code == "CS077"
 
 
+def test_a_link_to_nothing(left: tuple[Path, Content]) -> None:
+    """Nobody is at work, and to wait for the end of a run would be in vain."""
+    path, before = left
+    place = journal_of(path)
+    moved = place.rename(path.parent.parent / "moved")
+    place.symlink_to(path.parent / "nothing")
+    for act in (cs.scan, swap_in_place, cs.verify, lambda p: cs.restore(p, in_place=True)):
+        with pytest.raises(ConvsurgeonError) as caught:
+            act(path)
+        assert (caught.value.code, caught.value.where) == ("CS077", str(path))
+        assert "a symbolic link to nothing" in caught.value.message
+        assert f"remove {place.name}" in caught.value.hint
+    assert place.is_symlink()
+    place.unlink()
+    moved.rename(place)
+    recover(path)
+    assert content(path.parent) == before
+
+
 def test_the_journal_of_another_user(left: tuple[Path, Content]) -> None:
     path, before = left
     if os.geteuid():

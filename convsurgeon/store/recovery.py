@@ -72,9 +72,11 @@ def _journal_at(path: Path) -> Journal | None:
             _check_owner(path, os.fstat(fd).st_uid)
             journal = Journal.parse(file.read(MAX_BYTES))
     except ConvsurgeonError as error:
-        if error.code == "CS030":  # removed by the run that it belongs to
-            return None
-        raise _useless(path, error.message) from None
+        if error.code != "CS030":
+            raise _useless(path, error.message) from None
+        if os.path.islink(place):  # noqa: PTH114 - a fault here shows in what is asked next
+            raise _useless(path, "it is a symbolic link to nothing") from None
+        return None  # removed by the run that it belongs to
     except ValueError as error:
         raise _useless(path, str(error)) from None
     if journal.members and journal.leader != path.name:
