@@ -27,8 +27,8 @@ from convsurgeon.plan import Recipe
 from convsurgeon.plan.step import chains
 from convsurgeon.store.index import check_agreement, weight_map_of
 from convsurgeon.store.journal import Journal
+from convsurgeon.store.safetensors_file import read_alone
 from convsurgeon.store.sidecar import Sidecar
-from convsurgeon.store.source import read_alone
 from fuzz import book
 
 ACCEPTED, REFUSED, LARGE = "accepted", "refused", "too large to compare"

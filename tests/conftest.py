@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before torch is imported: workers side by side that wait for each other's threads take ten times
@@ -22,3 +23,18 @@ settings.register_profile(
     "hunt", parent=settings.get_profile("steady"), derandomize=False, max_examples=5000
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture(params=["one thread", "two threads"])
+def either_writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let files be written by the thread that reads them, then by one of their own, however small.
+
+    Returns:
+        Whether they are read while they are written.
+    """
+    from convsurgeon.store import behind
+
+    two = bool(request.param == "two threads")
+    monkeypatch.setattr(behind, "ALONE", 0 if two else 1 << 60)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    return two

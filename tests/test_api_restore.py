@@ -11,6 +11,7 @@ import pytest
 import convsurgeon as cs
 from convsurgeon.errors import NotEquivalentError, OutputError, RecipeError
 from convsurgeon.store import Extent, FileDraft, FolderDraft, Part, read_safetensors
+from convsurgeon.store.copying import Written
 from tests.cli_helpers import model_file
 
 STATED = ["embed.proj=s2"]
@@ -27,6 +28,9 @@ def in_memory(part: Part) -> bytes:
     if isinstance(part, Extent):
         return os.pread(part.fd, part.end - part.begin, part.begin)
     return bytes(part)
+
+
+pytestmark = pytest.mark.usefixtures("either_writer")
 
 
 @pytest.fixture
@@ -49,7 +53,9 @@ def test_an_untouched_tensor_that_arrives_wrong_is_never_published(
     source = folder / "model.safetensors"
     assert last_tensor(source) != "embed.proj.weight"
     write = FileDraft.write
-    monkeypatch.setattr(FileDraft, "write", lambda self, parts: write(self, flipped(parts)))
+    monkeypatch.setattr(
+        FileDraft, "write", lambda self, parts, told: write(self, flipped(parts), told)
+    )
 
     with pytest.raises(NotEquivalentError) as caught:
         cs.restore(source, folder.parent / "back.safetensors")
@@ -62,10 +68,10 @@ def test_an_untouched_tensor_that_arrives_wrong_is_never_published(
 def test_no_file_of_a_folder_arrives_wrong(
     folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    write: Callable[[FolderDraft, str, Iterable[Part]], Path] = FolderDraft.write
+    write: Callable[[FolderDraft, str, Iterable[Part], Written], Path] = FolderDraft.write
 
-    def lying(self: FolderDraft, name: str, parts: Iterable[Part]) -> Path:
-        return write(self, name, flipped(parts) if name.endswith(ending) else parts)
+    def lying(self: FolderDraft, name: str, parts: Iterable[Part], told: Written) -> Path:
+        return write(self, name, flipped(parts) if name.endswith(ending) else parts, told)
 
     monkeypatch.setattr(FolderDraft, "write", lying)
     with pytest.raises(NotEquivalentError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import convsurgeon as cs
-from convsurgeon.api import work
+from convsurgeon.api import shards
 from convsurgeon.errors import NotEquivalentError
 from convsurgeon.header import lay_out, pack
 
@@ -74,13 +74,14 @@ def test_a_changed_shard_is_named(folder: Path) -> None:
     assert complaints == ["tensor norm.weight has other bytes"]
 
 
+@pytest.mark.usefixtures("either_writer")
 def test_a_copy_that_lies_is_never_published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lying(path: Path) -> Iterator[bytes]:
         data = bytearray(path.read_bytes())
         data[-1] ^= path.suffix == ".safetensors"
         yield bytes(data)
 
-    monkeypatch.setattr(work, "whole_file", lying)
+    monkeypatch.setattr(shards, "whole_file", lying)
     with pytest.raises(NotEquivalentError) as caught:
         cs.swap(folder, geometry=["patch=s2"], verify="bits")
     assert caught.value.code == "CS083"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from convsurgeon.api.work import TOOL, Worker, quiet, rewritten_files, untouched_shards
+from convsurgeon.api.shards import rewritten_files, untouched_shards
+from convsurgeon.api.work import TOOL, Worker, quiet
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
 from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.plan import FilePlan

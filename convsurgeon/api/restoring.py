@@ -12,7 +12,7 @@ from convsurgeon.api.claiming import claimed
 from convsurgeon.api.in_place import restore_in_place
 from convsurgeon.api.indexes import check_names_stay, old_names, rename_in_index
 from convsurgeon.api.paths import MadeFolders, check_inside, check_no_output, side_files
-from convsurgeon.api.work import copy_compared
+from convsurgeon.api.shards import copy_compared
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import Recipe, recipe_of
@@ -82,9 +82,9 @@ def _file(
         raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)
     name = claimed(target, force=force)
     with MadeFolders(target), name, FileDraft(target, force=force) as draft:
-        with file.reader() as reader:
-            draft.write(_undone(file, recipe).parts(reader))
-        _prove(read_safetensors(draft.path, FORMAT_MAX_HEADER), file)
+        output = _undone(file, recipe)
+        with file.reader() as reader, draft.following(output.parts(reader), output.size) as written:
+            _prove(written.file(), file)
         outcome = draft.publish()
     return RestoreReport((_row(file, target, outcome.value, recipe, draft.notes),))
 
@@ -121,9 +121,11 @@ def _folder(
                 copy_compared(draft, path, str(name))
                 continue
             place = name.with_name(recipe.original.name)
+            output = _undone(file, recipe)
             with file.reader() as reader:
-                written = draft.write(str(place), _undone(file, recipe).parts(reader))
-            _prove(read_safetensors(written, FORMAT_MAX_HEADER), file)
+                parts = output.parts(reader)
+                with draft.following(str(place), parts, output.size) as written:
+                    _prove(written.file(), file)
             done.append((file, target / place, recipe))
         outcome = draft.publish()
     rows = (_row(f, p, outcome.value, r, draft.notes) for f, p, r in done)

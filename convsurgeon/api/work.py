@@ -9,9 +9,9 @@ from time import perf_counter
 
 from convsurgeon.api.indexes import new_names, rename_in_index
 from convsurgeon.api.paths import check_inside, side_files
+from convsurgeon.api.shards import copy_compared, rewritten_files, untouched_shards
 from convsurgeon.errors import NotEquivalentError, NotSyncedError
-from convsurgeon.limits import FORMAT_MAX_HEADER
-from convsurgeon.plan import FilePlan, LayerPlan
+from convsurgeon.plan import FilePlan
 from convsurgeon.proof import FileVerdict, compare
 from convsurgeon.results import SwappedFile
 from convsurgeon.rewrite import swapped
@@ -19,13 +19,12 @@ from convsurgeon.store import (
     Checkpoint,
     FileDraft,
     FolderDraft,
+    Following,
     Outcome,
     Source,
+    follows,
     is_folder,
-    read_safetensors,
-    same_bytes,
     sidecar_of,
-    whole_file,
 )
 from convsurgeon.version import __version__
 
@@ -69,10 +68,9 @@ class Worker:
             with source.reader() as reader:
                 output = swapped(source, reader, plan.rewrites, TOOL)
                 counter = _Counter(self.progress, f"write {target.name}", output.size)
-                draft.write(output.parts(reader), counter)
-            # Whoever raised the limit for the source did so for what becomes of it.
-            written = read_safetensors(draft.path, FORMAT_MAX_HEADER)
-            verdict = self.prove(source, written, target.name)
+                parts = output.parts(reader)
+                with draft.following(parts, output.size, counter) as written:
+                    verdict = self._prove_new(source, written, target.name)
             try:
                 outcome = draft.publish()
             except NotSyncedError as error:
@@ -168,8 +166,9 @@ class Worker:
                 output = swapped(source, reader, layers, TOOL)
                 name = str(source.path.relative_to(root).with_suffix(".safetensors"))
                 counter = _Counter(self.progress, f"write {name}", output.size)
-                path = draft.write(name, output.parts(reader), counter)
-            verdicts.append(self.prove(source, read_safetensors(path, FORMAT_MAX_HEADER), name))
+                parts = output.parts(reader)
+                with draft.following(name, parts, output.size, counter) as written:
+                    verdicts.append(self._prove_new(source, written, name))
         if verdicts:
             verdicts += untouched_shards(checkpoint, plan)
         return tuple(verdicts)
@@ -182,47 +181,39 @@ class Worker:
         shards = [source.path for source in work[0][0].sources]
         return [path, *shards, *(p for p in map(sidecar_of, shards) if p.is_file())]
 
-    def prove(self, source: Source, written: Source, name: str) -> FileVerdict:
+    def _prove_new(self, source: Source, written: Following, name: str) -> FileVerdict:
+        what = "write and verify" if follows(written.size) else "verify"
+        return self.prove(source, written.file(), name, what)
+
+    def prove(
+        self, source: Source, written: Source, name: str, what: str = "verify"
+    ) -> FileVerdict:
         """Prove that what was written, or is about to be, is the source with its recipe done.
+
+        Args:
+            source: the file before.
+            written: the file after.
+            name: that it will have.
+            what: is done, for the progress bar.
 
         Raises:
             NotEquivalentError: CS083.
+            UnreadableError: CS038 where the source changed meanwhile.
         """
         total = source.header.data_bytes
-        counter = _Counter(self.progress, f"verify {name}", total)
+        counter = _Counter(self.progress, f"{what} {name}", total)
         function, exhaustive = self.function, self.exhaustive
         verdict = compare(
             source, written, function=function, exhaustive=exhaustive, progress=counter
         )
         if not verdict.equivalent:
+            with source.reader():
+                pass  # who wrote to it meanwhile is told so, and not that we failed
             text = "; ".join(verdict.complaints[:3])
             message = f"the rewritten file is not equivalent: {text}"
             hint = "nothing was published; please report this"
             raise NotEquivalentError("CS083", message, where=name, hint=hint)
         return verdict
-
-
-def copy_compared(draft: FolderDraft, file: Path, name: str) -> None:
-    """Copy a file that does not change, and compare: storage can lie as much as code can."""
-    written = draft.write(name, whole_file(file))
-    if not same_bytes(file, written):
-        message = "the copy is not equal to its source"
-        raise NotEquivalentError("CS083", message, where=name, hint="nothing was published")
-
-
-def untouched_shards(checkpoint: Checkpoint, plan: FilePlan) -> list[FileVerdict]:
-    """Return the verdicts on shards that stay as they are: `copy_compared` compares them whole."""
-    rewritten = {layer.file for layer in plan.rewrites}
-    copied = (s for s in checkpoint.sources if s.path.name not in rewritten)
-    return [FileVerdict(s.path.name, s.path.name, (), len(s.header.tensors)) for s in copied]
-
-
-def rewritten_files(checkpoint: Checkpoint, plan: FilePlan) -> list[tuple[Source, list[LayerPlan]]]:
-    """Return the files with a layer to rewrite; all others are copied like any side file."""
-    layers: dict[str, list[LayerPlan]] = {}
-    for layer in plan.rewrites:
-        layers.setdefault(layer.file, []).append(layer)
-    return [(s, layers[s.path.name]) for s in checkpoint.sources if s.path.name in layers]
 
 
 def _output_name(checkpoint: Checkpoint, plan: FilePlan) -> Path:

@@ -1,8 +1,9 @@
 """The only place that opens checkpoint files."""
 
+from convsurgeon.store.behind import Following, follows
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.draft import Outcome
-from convsurgeon.store.files import remove_stale, same_bytes, sync
+from convsurgeon.store.files import begins_alike, remove_stale, same_bytes, sync
 from convsurgeon.store.find import (
     Checkpoint,
     ReadOptions,
@@ -24,14 +25,9 @@ from convsurgeon.store.publish import FileDraft, FolderDraft
 from convsurgeon.store.recovery import recover
 from convsurgeon.store.reheaded import Reheaded
 from convsurgeon.store.renaming import renamed_index
+from convsurgeon.store.safetensors_file import SafetensorsFile, read_alone, whole_file
 from convsurgeon.store.sidecar import Sidecar, sidecar_bytes, sidecar_of, with_sidecar
-from convsurgeon.store.source import (
-    Reader,
-    SafetensorsFile,
-    Source,
-    read_alone,
-    whole_file,
-)
+from convsurgeon.store.source import Reader, Source
 
 __all__ = [
     "CHUNK",
@@ -42,6 +38,7 @@ __all__ = [
     "Extent",
     "FileDraft",
     "FolderDraft",
+    "Following",
     "Held",
     "Journal",
     "Member",
@@ -55,11 +52,13 @@ __all__ = [
     "Sidecar",
     "Source",
     "State",
+    "begins_alike",
     "check_own",
     "checkpoint_paths",
     "commit",
     "expand",
     "files_of",
+    "follows",
     "held",
     "is_folder",
     "itself",

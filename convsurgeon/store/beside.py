@@ -10,8 +10,8 @@ from convsurgeon.store.held import busy
 from convsurgeon.store.journal import journal_of
 from convsurgeon.store.opening import is_there, itself
 from convsurgeon.store.recovery import recover
+from convsurgeon.store.safetensors_file import SafetensorsFile, read_alone
 from convsurgeon.store.sidecar import with_sidecar
-from convsurgeon.store.source import SafetensorsFile, read_alone
 
 
 def read_safetensors(path: Path, limit: int = DEFAULT_MAX_HEADER) -> SafetensorsFile:

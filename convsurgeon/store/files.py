@@ -16,6 +16,7 @@ from pathlib import Path
 from convsurgeon.errors import NotSyncedError, OutputError
 from convsurgeon.store.listing import below
 from convsurgeon.store.parts import COMPARED
+from convsurgeon.store.source import Ready, whole
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
@@ -27,14 +28,26 @@ OLD = f".old{TEMPORARY}"
 
 def same_bytes(first: Path, second: Path) -> bool:
     """Compare two files in bounded memory."""
+    if first.stat().st_size != second.stat().st_size:
+        return False
+    return begins_alike(first, second, whole)
+
+
+def begins_alike(first: Path, second: Path, ready: Ready) -> bool:
+    """Tell whether a file begins with all that another one holds, in bounded memory.
+
+    Args:
+        first: the file that may be shorter.
+        second: the other one.
+        ready: returns once the second has its first so many bytes.
+    """
     one, other = bytearray(COMPARED), bytearray(COMPARED)
     with first.open("rb", buffering=0) as left, second.open("rb", buffering=0) as right:
         size = os.fstat(left.fileno()).st_size
-        if size != os.fstat(right.fileno()).st_size:
-            return False
         for begin in range(0, size, COMPARED):
             if size - begin < COMPARED:
                 one, other = bytearray(size - begin), bytearray(size - begin)
+            ready(begin + len(other))
             if not _filled(left, one) or not _filled(right, other) or one != other:
                 return False
     return True

@@ -14,8 +14,8 @@ from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.opening import opened, unreadable
+from convsurgeon.store.safetensors_file import SafetensorsFile
 from convsurgeon.store.sniff import no_weights
-from convsurgeon.store.source import SafetensorsFile
 from convsurgeon.untrusted import is_file_name, quoted, safe
 
 INDEX_SUFFIX = ".safetensors.index.json"

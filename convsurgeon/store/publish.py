@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 from convsurgeon.store.attributes import keep_attributes
+from convsurgeon.store.behind import Following, written_behind
 from convsurgeon.store.copying import Written, unheard, write_parts
 from convsurgeon.store.draft import Draft, Outcome
 from convsurgeon.store.exchange import exchange
@@ -31,6 +33,11 @@ from convsurgeon.store.listing import folders_of
 from convsurgeon.store.opening import opened
 from convsurgeon.store.parts import Part
 from convsurgeon.store.source import Source
+
+_SYNCED_ALONE = 1 << 20
+"""Bytes from which syncing a file takes so long that the journal makes no difference."""
+_SYNCED_TOGETHER = 32
+"""Files that are open at most, waiting to be synced: many systems allow a process 256 in all."""
 
 
 class FileDraft(Draft):
@@ -54,6 +61,12 @@ class FileDraft(Draft):
         with writing(self.target):
             write_parts(self._fd, parts, self.target, written)
             os.fsync(self._fd)
+
+    def following(
+        self, parts: Iterable[Part], size: int, written: Written = unheard
+    ) -> AbstractContextManager[Following]:
+        """Write all parts and sync, and let the body read them meanwhile; see `written_behind`."""
+        return written_behind(self.path, size, partial(self.write, parts), written)
 
     def publish(self) -> Outcome:
         """Give the file its name.
@@ -94,6 +107,10 @@ class FileDraft(Draft):
 class FolderDraft(Draft):
     """A folder on its way to its name; it appears with all its files by one rename."""
 
+    def __init__(self, target: Path, *, force: bool) -> None:
+        super().__init__(target, force=force)
+        self._unsynced: dict[int, str] = {}  # descriptor -> name of the file
+
     def _create(self) -> int:
         while True:
             self.path.mkdir()
@@ -101,7 +118,10 @@ class FolderDraft(Draft):
                 return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def write(self, name: str, parts: Iterable[Part], written: Written = unheard) -> Path:
-        """Write one file, sync it, return where it is until the folder is published.
+        """Write one file, return where it is until the folder is published.
+
+        It is synced by then: a large one at once, small ones together. Each sync of a file is one
+        of the file system's journal, unless the journal has just been synced for another.
 
         Args and errors are those of `FileDraft.write`.
         """
@@ -110,12 +130,27 @@ class FolderDraft(Draft):
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             fd = os.open(path, flags, 0o666)
-            try:
-                write_parts(fd, parts, self.target / name, written)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            self._unsynced[fd] = name
+            write_parts(fd, parts, self.target / name, written)
+            large = os.fstat(fd).st_size >= _SYNCED_ALONE
+        if large or len(self._unsynced) >= _SYNCED_TOGETHER:
+            self._sync_files()
         return path
+
+    def following(
+        self, name: str, parts: Iterable[Part], size: int, written: Written = unheard
+    ) -> AbstractContextManager[Following]:
+        """Write one file and let the body read it meanwhile; see `written_behind`."""
+        return written_behind(self.path / name, size, partial(self.write, name, parts), written)
+
+    def _sync_files(self) -> None:
+        while self._unsynced:
+            fd, name = self._unsynced.popitem()
+            with writing(self.target / name):
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
 
     def link(self, name: str, source: Source) -> Path:
         """Let a name of the folder be one more name of a file, after a sync of the file.
@@ -138,6 +173,7 @@ class FolderDraft(Draft):
 
     def publish(self) -> Outcome:
         """Give the folder its name; see `FileDraft.publish`."""
+        self._sync_files()
         with writing(self.target):
             for folder in folders_of(self.path)[1:]:
                 sync(folder)
@@ -190,6 +226,9 @@ class FolderDraft(Draft):
         return self.path.with_name(f"{self.path.name}{OLD}")
 
     def _clean(self) -> None:
+        while self._unsynced:
+            with suppress(OSError):
+                os.close(self._unsynced.popitem()[0])
         super()._clean()
         with suppress(OSError):
             if os.path.lexists(self.target):

@@ -13,8 +13,9 @@ from convsurgeon.header import Header, parse
 from convsurgeon.header.parse import LENGTH_BYTES
 from convsurgeon.plan import Recipe
 from convsurgeon.store.parts import Part, Piece
+from convsurgeon.store.safetensors_file import SafetensorsFile
 from convsurgeon.store.sidecar import with_recipe
-from convsurgeon.store.source import Reader, SafetensorsFile, Stamp
+from convsurgeon.store.source import Reader, Stamp
 
 
 @dataclass(frozen=True)

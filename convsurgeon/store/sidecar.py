@@ -21,7 +21,7 @@ from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe, recipe_of
 from convsurgeon.store.opening import is_there, itself, opened
-from convsurgeon.store.source import SafetensorsFile
+from convsurgeon.store.safetensors_file import SafetensorsFile
 
 SUFFIX = ".convsurgeon.json"
 SCHEMA = "convsurgeon.sidecar/1"

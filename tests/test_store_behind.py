@@ -1,0 +1,373 @@
+"""A file that is read while it is written: nothing is read before it is there, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import convsurgeon as cs
+from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, UnreadableError
+from convsurgeon.store import (
+    Extent,
+    FileDraft,
+    FolderDraft,
+    Part,
+    behind,
+    copying,
+    read_safetensors,
+)
+from tests.cli_helpers import model_file
+from tests.files import framed
+
+STATED = ["embed.proj=s2"]
+_TEXT = '{"__metadata__":{"format":"pt"},"a":{"dtype":"U8","shape":[64],"data_offsets":[0,64]}}'
+CONTENT = framed(_TEXT, bytes(range(64)))
+PREFIX, DATA = CONTENT[:-64], CONTENT[-64:]
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(behind, "ALONE", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_left() -> Iterator[None]:
+    yield
+    assert [thread.name for thread in threading.enumerate() if "writes" in thread.name] == []
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "vit" / "model.safetensors"
+    path.parent.mkdir()
+    model_file(path)
+    (path.parent / "notes.txt").write_text("side file")
+    return path
+
+
+class Steps:
+    """Parts that are handed out only when the test says so."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+        self.allowed = threading.Semaphore(0)
+        self.given = 0
+
+    def __iter__(self) -> Iterator[Part]:
+        for part in self.parts:
+            assert self.allowed.acquire(timeout=30)
+            self.given += 1
+            yield part
+
+
+@pytest.mark.usefixtures("two")
+def test_what_is_not_written_yet_is_waited_for(tmp_path: Path) -> None:
+    steps = Steps(PREFIX, DATA[:32], DATA[32:])
+    done: list[str] = []
+
+    def allow(what: str) -> None:
+        done.append(what)
+        steps.allowed.release()
+
+    with FileDraft(tmp_path / "out", force=False) as draft:
+        threading.Timer(0.05, allow, ["header"]).start()
+        with draft.following(steps, len(CONTENT)) as written:
+            file = written.file()
+            assert done == ["header"]
+            assert file.header.by_name["a"].nbytes == 64
+            assert file.size == len(CONTENT)
+            with file.reader() as reader:
+                assert reader.prefix() == PREFIX
+                threading.Timer(0.05, allow, ["half"]).start()
+                assert reader.read(3, 32) == DATA[3:32]
+                assert done == ["header", "half"]
+                threading.Timer(0.05, allow, ["all"]).start()
+                buffer = bytearray(2)
+                reader.fill(memoryview(buffer), 31)
+                assert (bytes(buffer), done) == (DATA[31:33], ["header", "half", "all"])
+                assert b"".join(bytes(c) for c in reader.chunks(0, 64)) == DATA
+        draft.publish()
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("two")
+def test_who_reads_less_than_all_still_gets_all(tmp_path: Path) -> None:
+    with FileDraft(tmp_path / "out", force=False) as draft:
+        with draft.following([PREFIX, DATA], len(CONTENT)) as written:
+            written.ready(1)
+        draft.publish()
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_files_are_the_same_either_way(
+    model: Path, either_writer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "STEP", 4096)
+    original, begun = model.read_bytes(), count_threads(monkeypatch)
+    out, back = (model.parent.with_name(f"{name}.safetensors") for name in ("out", "back"))
+    cs.swap(model, out, geometry=STATED, verify="bits")
+    assert cs.verify(model, out, function=False).equivalent
+    cs.restore(out, back)
+    assert back.read_bytes() == original
+    assert len(begun) == (2 if either_writer else 0)
+
+    report = cs.swap(model.parent, geometry=STATED, verify="bits")
+    new = model.parent.with_name("vit.linear")
+    assert (new / "model.safetensors").read_bytes() == out.read_bytes()
+    assert (new / "notes.txt").read_text() == "side file"
+    assert {path.name for path in new.iterdir()} == {path.name for path in model.parent.iterdir()}
+    assert report.files[0].outcome == "written"
+    cs.restore(new, model.parent.with_name("back"))
+    assert (model.parent.with_name("back") / "model.safetensors").read_bytes() == original
+
+
+def count_threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    begun: list[str] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        if "writes" in thread.name:
+            begun.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    return begun
+
+
+def test_without_room_for_a_thread_it_is_written_first(
+    model: Path, two: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    out = model.with_name("out.safetensors")
+    cs.swap(model, out, geometry=STATED, verify="bits")
+    assert cs.verify(model, out, function=False).equivalent
+
+
+def fail_at(name: str, number: int) -> Callable[..., object]:
+    real, calls = getattr(os, name), iter(range(1000))
+
+    def call(*arguments: object) -> object:
+        if next(calls) == number:
+            raise OSError(5, "Input/output error")
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(("call", "number"), [("pwrite", 0), ("ftruncate", 0), ("fsync", 0)])
+def test_what_the_writer_is_refused_is_told(
+    model: Path, either_writer: bool, call: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, call, fail_at(call, number))
+    with pytest.raises(OutputError, match="Input/output error") as caught:
+        cs.swap(model, model.with_name("out.safetensors"), geometry=STATED, verify="bits")
+    assert caught.value.code == "CS071"
+    assert {path.name for path in model.parent.iterdir()} == {"model.safetensors", "notes.txt"}
+
+
+@pytest.mark.parametrize("place", [0, 8, 40, -1])
+def test_what_arrives_wrong_is_never_published(
+    model: Path, either_writer: bool, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = copying._NewFile._by_kernel
+
+    def lying(self: copying._NewFile, *arguments: Any) -> int:
+        count: int = real(self, *arguments)
+        byte = os.pread(self.fd, 1, self.size + place % count)
+        os.pwrite(self.fd, bytes([byte[0] ^ 1]), self.size + place % count)
+        return count
+
+    monkeypatch.setattr(copying._NewFile, "_by_kernel", lying)
+    with pytest.raises(NotEquivalentError) as caught:
+        cs.swap(model, model.with_name("out.safetensors"), geometry=STATED, verify="bits")
+    assert caught.value.code == "CS083"
+    assert {path.name for path in model.parent.iterdir()} == {"model.safetensors", "notes.txt"}
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
+def test_another_size_than_was_said_is_an_error(tmp_path: Path, size: int) -> None:
+    with (
+        pytest.raises(UnreadableError, match="another size") as caught,
+        FileDraft(tmp_path / "out", force=False) as draft,
+        draft.following([PREFIX, DATA], size),
+    ):
+        pass
+    assert caught.value.code == "CS038"
+
+
+@pytest.mark.usefixtures("two")
+def test_what_is_not_there_in_the_end_is_not_read(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnreadableError, match="became shorter"),
+        FileDraft(tmp_path / "out", force=False) as draft,
+        draft.following([PREFIX, DATA[:-1]], len(CONTENT)) as written,
+        written.file().reader() as reader,
+    ):
+        reader.read(0, 64)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_reader_that_gives_up_stops_the_writer(kind: str, tmp_path: Path) -> None:
+    steps = Steps(PREFIX, *[bytes(16)] * 100)
+    steps.allowed.release()
+    with pytest.raises(ZeroDivisionError):
+        if kind == "file":
+            with FileDraft(tmp_path / "out", force=False) as file, file.following(steps, 0) as it:
+                give_up(it, steps)
+        with (
+            FolderDraft(tmp_path / "out", force=False) as folder,
+            folder.following("sub/x", steps, 0) as it,
+        ):
+            give_up(it, steps)
+    assert steps.given == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def give_up(written: behind.Following, steps: Steps) -> None:
+    written.ready(len(PREFIX))
+    threading.Timer(0.1, steps.allowed.release).start()  # only after it was stopped
+    raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_heard_while_it_waits(tmp_path: Path, number: int) -> None:
+    steps = Steps(PREFIX, DATA[:1], DATA[1:])
+    steps.allowed.release()
+    before = {n: signal.signal(n, interrupted) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            FileDraft(tmp_path / "out", force=False) as draft,
+            draft.following(steps, len(CONTENT)) as written,
+        ):
+            threading.Timer(0.1, os.kill, [os.getpid(), number]).start()
+            threading.Timer(0.3, steps.allowed.release).start()
+            written.ready(len(CONTENT))
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert steps.given == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_source_that_changes_meanwhile_is_to_blame(
+    model: Path, either_writer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = copying._NewFile._by_kernel
+
+    def meddle(self: copying._NewFile, *arguments: Any) -> int:
+        count: int = real(self, *arguments)
+        with model.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\xff" if file.read(1) != b"\xff" else b"\x00")
+        os.utime(model, ns=(1, 1))
+        return count
+
+    monkeypatch.setattr(copying._NewFile, "_by_kernel", meddle)
+    with pytest.raises(ConvsurgeonError) as caught:
+        cs.swap(model, model.with_name("out.safetensors"), geometry=STATED, verify="bits")
+    assert caught.value.code == "CS038"
+    assert {path.name for path in model.parent.iterdir()} == {"model.safetensors", "notes.txt"}
+
+
+def test_small_files_of_a_folder_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync = os.fsync
+
+    def synced(fd: int) -> None:
+        events.append(f"sync {Path(f'/proc/self/fd/{fd}').readlink().name}")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    count = 70
+    with FolderDraft(tmp_path / "out", force=False) as draft:
+        for number in range(count):
+            draft.write(f"{number:03}", [b"x"])
+            events.append(f"written {number:03}")
+        draft.publish()
+        events.append("published")
+    names = [f"{number:03}" for number in range(count)]
+    assert sorted(event for event in events if event[:4] == "sync" and event[5:] in names) == [
+        f"sync {name}" for name in names
+    ]
+    assert events.index("written 020") < events.index("sync 000")  # not one by one
+    assert events.index("sync 000") < events.index("written 040")  # nor all at the end
+    assert max(events.index(f"sync {name}") for name in names) < events.index("published")
+
+
+def test_a_large_file_of_a_folder_is_synced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def sync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with FolderDraft(tmp_path / "out", force=False) as draft:
+        draft.write("large", [bytes(1 << 20)])
+        assert synced == [1 << 20]
+
+
+def test_a_small_file_that_cannot_be_synced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", fail_at("fsync", 1))
+    with (
+        pytest.raises(OutputError, match=r"sub.b.*Input/output error"),
+        FolderDraft(tmp_path / "out", force=False) as draft,
+    ):
+        for name in "abc":
+            draft.write(f"sub/{name}", [b"x"])
+        draft.publish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_header_is_held_to_the_size_that_is_to_come(two: None, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConvsurgeonError) as caught,
+        FileDraft(tmp_path / "out", force=False) as draft,
+        draft.following([PREFIX, DATA, b"?"], len(CONTENT) + 1) as written,
+    ):
+        written.file()
+    assert caught.value.code == "CS036"
+
+
+def extent_of(part: Part) -> tuple[int, int]:
+    assert isinstance(part, Extent)
+    return part.begin, part.end
+
+
+def test_it_reads_as_any_file_does(two: None, model: Path) -> None:
+    content = model.read_bytes()
+    with FileDraft(model.with_name("out"), force=False) as draft:
+        with draft.following([content[:100], content[100:]], len(content)) as written:
+            found, plain = written.file(), read_safetensors(model)
+            assert (found.header, found.header_length) == (plain.header, plain.header_length)
+            with found.reader() as one, plain.reader() as other:
+                assert one.place != other.place
+                assert [extent_of(p) for p in one.parts(0, 8)] == [
+                    extent_of(p) for p in other.parts(0, 8)
+                ]
+        draft.publish()
