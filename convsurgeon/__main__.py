@@ -18,7 +18,9 @@ def _run() -> None:
     import gc
 
     from convsurgeon.cli import app
+    from convsurgeon.cli.streams import open_closed
 
+    open_closed()
     # A plan of a thousand files is a million small objects without a cycle among them; to look for
     # one after every 700 would be a sixth of the time.
     gc.set_threshold(50_000, 20, 100)

@@ -127,6 +127,56 @@ def test_the_folder_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vit", "vit.linear"]
 
 
+def test_the_folder_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_file(tmp_path / "vit" / "model.safetensors")
+    (tmp_path / "vit" / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "vit" / "inner")
+    cs.swap("..", geometry=STATED)
+    cs.swap("../../vit/inner/..", tmp_path / "named", geometry=STATED)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["named", "vit", "vit.linear"]
+    monkeypatch.chdir(tmp_path / "vit.linear")
+    (tmp_path / "vit").rename(tmp_path / "before")
+    cs.restore(".")
+    assert listing(tmp_path / "vit") == {
+        "model.safetensors": (tmp_path / "before" / "model.safetensors").read_bytes()
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("vit", "x/../vit/out"),
+        ("vit", "link/out"),
+        ("vit", "link/inner/out"),
+        ("link", "vit/out"),
+        ("link", "link/out"),
+        ("x/../vit", "vit/out"),
+        (".", "out"),
+        ("x/..", "out"),
+    ],
+)
+def test_an_output_inside_the_folder_by_another_name(
+    source: str, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied with all below it, the folder would hold a part of its own copy."""
+    model_file(tmp_path / "vit" / "model.safetensors")
+    (tmp_path / "vit" / "inner").mkdir()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("vit")
+    cs.swap(tmp_path / "vit", tmp_path / "swapped", geometry=STATED)
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    with pytest.raises(cs.ConvsurgeonError, match="CS072"):
+        cs.swap(source, out, recursive=True, geometry=STATED)
+    assert listing(tmp_path) == before
+    (tmp_path / "vit").rename("original")
+    (tmp_path / "swapped").rename("vit")
+    before = listing(tmp_path)
+    with pytest.raises(cs.ConvsurgeonError, match="CS072"):
+        cs.restore(source, out)
+    assert listing(tmp_path) == before
+
+
 def test_an_output_inside_the_folder_that_is_copied(tmp_path: Path) -> None:
     model_file(tmp_path / "a" / "model.safetensors")
     before = listing(tmp_path)

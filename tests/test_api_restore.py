@@ -91,6 +91,15 @@ def test_a_weight_that_was_trained_on_is_named(folder: Path) -> None:
     assert caught.value.code == "CS082"
 
 
+def test_a_folder_that_is_not_there_yet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `swap`, a name that does not end in .safetensors is that of a folder."""
+    monkeypatch.chdir(folder.parent)
+    (report,) = cs.restore("vit.linear/model.safetensors", "new/folder/").files
+    assert report.output == "new/folder/model.safetensors"
+    original = (folder.parent / "vit" / "model.safetensors").read_bytes()
+    assert Path("new/folder/model.safetensors").read_bytes() == original
+
+
 @pytest.mark.parametrize("inside", ["", "back"])
 def test_a_folder_is_not_restored_into_itself(folder: Path, inside: str) -> None:
     before = sorted(path.name for path in folder.iterdir())

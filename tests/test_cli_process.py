@@ -60,21 +60,6 @@ def test_a_surrogate_in_a_path(model: Path) -> None:
     assert r"\udcff" in ran.err
 
 
-@pytest.mark.parametrize("command", [["scan", "--json"], ["explain"], ["scan"]], ids=str)
-def test_a_reader_who_leaves(command: list[str], model: Path) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    first, *rest = command
-    arguments = [first, *([str(model)] if first == "scan" else []), *rest]
-    done = subprocess.run(
-        [sys.executable, "-m", "convsurgeon", *arguments],
-        stdout=writing, stderr=subprocess.PIPE, check=False,
-    )  # fmt: skip
-    os.close(writing)
-    assert done.stderr == b""
-    assert done.returncode in (0, 1)
-
-
 def sparse_file(path: Path, gigabytes: int) -> Path:
     """A file whose data is a hole: large to read and to copy, small on disk."""
     size = gigabytes << 30

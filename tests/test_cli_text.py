@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -28,6 +30,24 @@ def clean(text: str) -> bool:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return model_file(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["-l.safetensors", "a 'b\" $c.safetensors", "--json.safetensors"])
+def test_lines_to_paste(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model_file(Path(name))
+    ran = invoke("swap", *EMBED, "--verify", "bits", "--", name, columns=200)
+    assert ran.code == 0
+    load, undo = (line.strip() for line in ran.out.splitlines()[-2:])
+    call = ast.parse(load.removeprefix("load").strip(), mode="eval").body
+    assert isinstance(call, ast.Call)
+    swapped = ast.literal_eval(call.args[1])
+    before = Path(name).read_bytes()
+    Path(name).unlink()
+    tool, *arguments = shlex.split(undo.removeprefix("undo"))
+    assert (tool, arguments[-1]) == ("convsurgeon", swapped)
+    assert invoke(*arguments).code == 0
+    assert Path(name).read_bytes() == before
 
 
 WRONG: list[tuple[list[str], str]] = [

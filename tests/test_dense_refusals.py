@@ -97,6 +97,14 @@ def takes_apart(net: Any, x: Tensor) -> Any:
     return torch.stack([net.fc(flat(one.unsqueeze(0))) for one in x])
 
 
+def leaves(_net: Any, _x: Tensor) -> Any:
+    raise SystemExit(0)
+
+
+def leaves_the_proof(net: Any, x: Tensor) -> Any:
+    return leaves(net, x) if x.dtype is torch.float64 else net.fc(flat(x))
+
+
 class Positions(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -298,6 +306,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "makes a plain number of a value or a size",
     ),
     "a loop over the images": (lambda: Net(takes_apart), "CS056", "takes a tensor apart in a loop"),
+    "a forward that exits": (lambda: Net(leaves), "CS056", "SystemExit: 0"),
     "an image that does not fit": (
         lambda: sequence(nn.Flatten(), nn.Linear(MAP + 1, 3)),
         "CS056",
@@ -320,6 +329,12 @@ def test_refusals(case: str) -> None:
     assert not plan.possible
     assert code in {one.code for one in plan.obstacles}
     assert reason in str(plan)
+
+
+def test_a_forward_that_exits_in_the_proof() -> None:
+    with pytest.raises(cs.ConvsurgeonError, match="in float64: SystemExit: 0") as caught:
+        cs.fully_convolutional(Net(leaves_the_proof), torch.zeros(1, 1, 8, 7))
+    assert caught.value.code == "CS064"
 
 
 def under_inference() -> nn.Module:

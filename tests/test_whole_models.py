@@ -255,6 +255,20 @@ def test_a_model_that_cannot_be_run(inputs: tuple[str, ...], words: str, tmp_pat
     assert len(str(caught.value)) < 700
 
 
+def test_a_model_that_exits(tmp_path: Path) -> None:
+    """An exit code of its own would be taken for the answer."""
+    source, out, _ = sample(VIT, tmp_path)
+    (tmp_path / "config.json").write_text((FOLDER / VIT / "config.json").read_text())
+    text = (FOLDER / VIT / "model.py").read_text()
+    leaves = "x = self.patch_embed(x)"
+    assert leaves in text
+    (tmp_path / "exits.py").write_text(text.replace(leaves, "raise SystemExit(0)"))
+    model = f"{tmp_path / 'exits.py'}:build"
+    with pytest.raises(ModelError, match="cannot be run: SystemExit: 0") as caught:
+        tried((source, out, model), ("1x1x8x8",))
+    assert caught.value.code == "CS064"
+
+
 def test_what_a_model_prints_or_fetches(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, out, _ = sample(VIT, tmp_path)
     text = (FOLDER / VIT / "model.py").read_text()

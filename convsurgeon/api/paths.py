@@ -44,6 +44,24 @@ def default_name(path: Path, word: str) -> str:
     return f"{path.name}.{word}"
 
 
+def named(path: Path) -> Path:
+    """Return a path that ends in a name: `.` and `..` have none of their own."""
+    return path if path.name not in ("", "..") else path.resolve()
+
+
+def check_outside(target: Path, folder: Path, done: str) -> None:
+    """Refuse an output within the folder that it is made of: it would become a part of itself.
+
+    Raises:
+        OutputError: CS072.
+    """
+    # Links and `..` lead to the same folder by other names.
+    place = Path(os.path.realpath(target.parent), target.name)
+    if place.is_relative_to(os.path.realpath(folder)):
+        message = f"the output lies in the folder that is {done}"
+        raise OutputError("CS072", message, where=target, hint="choose a place outside of it")
+
+
 def names_file(out: str | PathLike[str]) -> bool:
     """Tell whether `-o` is the name of a single file."""
     return Path(out).suffix == SAFETENSORS and not Path(out).is_dir()
@@ -82,7 +100,7 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
         OutputError: CS072 where the result would be its own source.
     """
     source = path.parent if path.suffix == ".json" else path
-    source = source if source.name not in ("", "..") else source.absolute()
+    source = named(source)
     name = default_name(source, word)
     if out is None:
         target = source.parent / name

@@ -11,7 +11,15 @@ from pathlib import Path
 from convsurgeon.api.claiming import claimed
 from convsurgeon.api.in_place import restore_in_place
 from convsurgeon.api.indexes import check_names_stay, old_names, rename_in_index
-from convsurgeon.api.paths import MadeFolders, check_inside, check_no_output, side_files
+from convsurgeon.api.paths import (
+    MadeFolders,
+    check_inside,
+    check_no_output,
+    check_outside,
+    named,
+    names_file,
+    side_files,
+)
 from convsurgeon.api.shards import copy_compared
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
@@ -75,7 +83,7 @@ def _file(
     if recipe is None:
         raise _no_recipe(source)
     target = source.parent / recipe.original.name if out is None else Path(out)
-    if out is not None and os.path.isdir(target):  # noqa: PTH112
+    if out is not None and not names_file(out):
         target /= recipe.original.name
     if os.path.exists(target) and target.samefile(source):  # noqa: PTH110
         hint = "choose another name with -o, or add --in-place"
@@ -102,8 +110,7 @@ def _folder(
     if not any(recipe for _, recipe in found.values()):
         raise _no_recipe(folder)
     target = _folder_target(folder) if out is None else Path(out)
-    if target.absolute().is_relative_to(folder.absolute()):
-        raise OutputError("CS072", "the output lies in the folder that is restored", where=target)
+    check_outside(target, folder, "restored")
     indexes = dict(_renamed_indexes(folder, [file for file, _ in found.values()]))
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
     done_with = {sidecar_of(path) for path, (_, recipe) in found.items() if recipe}
@@ -161,7 +168,7 @@ def _in_place(path: Path, limit: int) -> RestoreReport:
 
 
 def _folder_target(folder: Path) -> Path:
-    path = folder.absolute()
+    path = named(folder).absolute()
     name = path.name.removesuffix(".linear").removesuffix(".conv")
     return path.with_name(name if name != path.name else f"{name}.restored")
 

@@ -16,6 +16,7 @@ from convsurgeon.api.paths import (
     Paths,
     Trouble,
     check_no_output,
+    check_outside,
     names_file,
     no_folder,
     raise_if_alone,
@@ -183,8 +184,8 @@ def _check_target(run: _Run, path: Path, target: Path, *, recursive: bool) -> No
         message = "the output of another file of this call has this name"
         raise OutputError("CS070", message, where=target, hint=hint)
     run.taken.add(target)
-    if recursive and is_folder(path) and target.absolute().is_relative_to(path.absolute()):
-        raise OutputError("CS072", "the output lies in the folder that is copied", where=target)
+    if recursive and is_folder(path):
+        check_outside(target, path, "copied")
 
 
 def _nothing(path: Path, plans: list[FilePlan]) -> NothingToDoError:

@@ -222,7 +222,7 @@ def _guarded(step: Callable[[], T], where: str) -> T:
         return step()
     except ConvsurgeonError as error:
         raise error.at(where) from None
-    except Exception as error:  # noqa: BLE001 (any code may stand there)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (any code may stand there)
         message = " ".join(str(error).split())[:_MAX_MESSAGE]
         text = f"the model cannot be run: {type(error).__name__}: {message}".rstrip(": ")
         hint = "give the inputs that its forward takes: --input NAME=SHAPE, --input-file"

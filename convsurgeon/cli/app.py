@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from convsurgeon.cli.bench import bench
 from convsurgeon.cli.explain import explain
 from convsurgeon.cli.restore import restore
-from convsurgeon.cli.run import leave, wrong_usage
+from convsurgeon.cli.run import leave, unshown, wrong_usage
 from convsurgeon.cli.scan import scan
 from convsurgeon.cli.swap import swap
 from convsurgeon.cli.verify import verify
@@ -29,10 +29,16 @@ class Commands(TyperGroup):
         """Run a command line and exit; for the arguments see `click.Command.main`."""
         line = args[0] if args else options.get("args")
         given = sys.argv[1:] if line is None else list(line)
-        if not given:
-            return super().main(*args, **options)  # shows the help
         try:
+            if not given:
+                return super().main(*args, **options)  # shows the help, and exits
             code = super().main(*args, **{**options, "standalone_mode": False})
+        except SystemExit:
+            if not given:
+                raise
+            code = 0  # rich and typer leave with 1, an answer, where the reader of a help has left
+        except OSError as error:
+            code = unshown(error)
         except Exception as error:
             # What the parser raises; its classes have moved between versions of typer.
             if not hasattr(error, "format_message"):

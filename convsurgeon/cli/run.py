@@ -72,7 +72,7 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
     except OSError as error:
         text = f"the system refused: {error.strerror or error}"
         _fail(show, UnreadableError("CS037", text, where=error.filename or ""))
-    except Exception as error:  # noqa: BLE001 - never a traceback; a defect is still one line
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a defect is one line, and no answer
         _fail(show, _defect(error))
     raise typer.Exit(code)
 
@@ -82,7 +82,7 @@ def _deliver(show: Show, report: Report) -> None:
     try:
         _present(show, report)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich would leave with 1, which is an answer
         _drop(sys.stdout)
     except OutputError as error:  # of --report
         raise _not_shown(error.where, error.message) from None
@@ -126,9 +126,17 @@ def leave(code: int) -> NoReturn:
     """Exit; a reader of our output who has left is no reason for a traceback."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _drop(sys.stdout)
+    except OSError as error:
+        code = unshown(error) or code
     sys.exit(code)
+
+
+def unshown(error: OSError) -> int:
+    """Report that a text could not be written to stdout; return the exit code."""
+    _drop(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return 0
+    return _report(Show(""), _not_shown("stdout", error.strerror or str(error)))
 
 
 def _drop(stream: TextIO) -> None:
@@ -179,12 +187,16 @@ def _report(show: Show, error: ConvsurgeonError) -> int:
 
         row = failure(error.where, error).to_json()
         document = {"schema": show.schema, "files": [], "errors": [row]}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        try:
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            sys.stdout.flush()
+        except OSError:  # the line on stderr and the exit code still say it
+            _drop(sys.stdout)
     _say(str(error))
     return error.exit_code
 
 
-def _defect(error: Exception) -> ConvsurgeonError:
+def _defect(error: BaseException) -> ConvsurgeonError:
     if os.environ.get("CONVSURGEON_DEBUG"):
         raise error
     message = f"a defect in convsurgeon: {type(error).__name__}: {error}"

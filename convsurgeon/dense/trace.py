@@ -71,7 +71,7 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
             graph = tracer.trace(twin)
     except UntraceableError:
         raise
-    except Exception as error:  # noqa: BLE001 - a forward is code that somebody else wrote
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else wrote the forward
         message = " ".join(str(error).split())[:_MAX_MESSAGE]
         text = f"{_place()}{type(error).__name__}: {message}".rstrip(": ")
         raise UntraceableError(f"its forward cannot be followed: {text}") from None

@@ -97,7 +97,7 @@ def check(
             cells, crops = _run(pair, _sizes(claim, exhaustive=exhaustive), generator)
         except ModelError:
             raise
-        except Exception as error:  # noqa: BLE001 - forwards are code that somebody else wrote
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody else wrote the forward
             text = f"it cannot be run in float64: {type(error).__name__}: {str(error)[:200]}"
             raise ModelError("CS064", text, where=type(original).__name__) from None
     return DenseVerdict(bits, tuple(cells), tuple(crops), claim.borders, claim.pooled, seed)

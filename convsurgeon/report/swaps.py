@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 
@@ -138,13 +139,15 @@ def _ways_on(file: SwappedFile, whole: str) -> list[tuple[str, str | Text]]:
     model = (
         "model" if file.dense is None else "convsurgeon.fully_convolutional(model, images).model"
     )
-    load, undo = f'convsurgeon.load({model}, "{safe(whole)}")', "convsurgeon restore"
+    literal = safe(json.dumps(whole, ensure_ascii=False))
+    load, undo = f"convsurgeon.load({model}, {literal})", "convsurgeon restore"
     rows: list[tuple[str, str | Text]] = []
     if file.in_place:
         undo += " --in-place"
         first, *others = (*file.in_place.sidecars, "")
         more = f" and {words.plural(len(others) - 1, 'other')}" if len(others) > 1 else ""
         rows += [("  recipe", f"{safe(first)}{more}")] if first else []
+    undo += " --" if whole.startswith("-") else ""
     return [*rows, ("  load", load), ("  undo", f"{undo} {safe(shlex.quote(whole))}")]
 
 
