@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+
 
 def main() -> None:
-    """Run the command line."""
-    import sys
+    """Run the command line, and end the process with it.
 
+    From here on Ctrl-C and SIGTERM end in one line and exit code 130, until the exit code is
+    decided and all is said. From then on they are ignored: they would change nothing but the exit
+    code, which tells what was done, or leave a traceback.
+    """
     try:
-        _run()
-    except KeyboardInterrupt:  # before a command has begun, or when all is done
-        sys.stderr.write("convsurgeon: interrupted; nothing half-written remains\n")
+        try:
+            _run()
+        finally:
+            _ignore_interrupts()
+    except KeyboardInterrupt:  # where no command line was there to say it: during imports, or so
+        _ignore_interrupts()
+        with suppress(OSError, AttributeError):  # nobody can be told; the exit code still says it
+            sys.stderr.write("convsurgeon: interrupted; nothing half-written remains\n")
         sys.exit(130)
 
 
 def _run() -> None:
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
     import gc
 
     from convsurgeon.cli import app
@@ -25,6 +39,13 @@ def _run() -> None:
     # one after every 700 would be a sixth of the time.
     gc.set_threshold(50_000, 20, 100)
     app()
+
+
+def _ignore_interrupts() -> None:
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,10 +174,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    handler = signal.getsignal(signal.SIGTERM)
     modules = set(sys.modules)
     yield tmp_path
-    signal.signal(signal.SIGTERM, handler)
     for name in set(sys.modules) - modules:
         # The samples' `model.py` files share one name.
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from convsurgeon.cli.bench import bench
 from convsurgeon.cli.explain import explain
 from convsurgeon.cli.restore import restore
-from convsurgeon.cli.run import leave, unshown, wrong_usage
+from convsurgeon.cli.run import INTERRUPTED, interrupted, leave, unshown, wrong_usage
 from convsurgeon.cli.scan import scan
 from convsurgeon.cli.swap import swap
 from convsurgeon.cli.verify import verify
@@ -27,6 +27,14 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command line and exit; for the arguments see `click.Command.main`."""
+        try:
+            return self._exited(*args, **options)
+        except SystemExit as end:
+            if end.code == INTERRUPTED:  # of a command, or of the parser before and behind it
+                interrupted()
+            raise
+
+    def _exited(self, *args: Any, **options: Any) -> Any:
         line = args[0] if args else options.get("args")
         given = sys.argv[1:] if line is None else list(line)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +55,6 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
         work: gives the report.
         exit_code: of a report.
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # cleans up like Ctrl-C
     code = 0
     try:
         if show.report is not None:
@@ -67,7 +65,6 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
     except ConvsurgeonError as error:
         _fail(show, error)
     except KeyboardInterrupt:
-        _say("interrupted; nothing half-written remains")
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         text = f"the system refused: {error.strerror or error}"
@@ -97,10 +94,6 @@ def _not_shown(where: str, why: str) -> NotShownError:
     return NotShownError("CS071", message, where=where, hint=hint)
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _check_report(path: Path) -> None:
     from convsurgeon.report.save import check_format
 
@@ -120,6 +113,11 @@ def wrong_usage(error: Any, *, as_json: bool) -> int:
     hint = f"{command} --help shows how"
     show = Show(f"convsurgeon.{command.rpartition(' ')[2]}/1", as_json)
     return _report(show, UsageError("CS090", message.rstrip("."), hint=hint))
+
+
+def interrupted() -> None:
+    """Say why the exit code is `INTERRUPTED`; whatever was open is closed and removed by now."""
+    _say("interrupted; nothing half-written remains")
 
 
 def leave(code: int) -> NoReturn:

@@ -11,6 +11,7 @@ from tests.faults.zygote import HUNG, Ran
 
 _CODE = re.compile(r"\[(CS\d{3})\]")
 _DEFECT = "CS091"
+_INTERRUPTED = "convsurgeon: interrupted; nothing half-written remains"
 # With what a temporary is removed: where one of these fails, it may be left to the next run.
 _REMOVAL = frozenset({
     "close", "fcntl", "fstat", "getdents64", "lstat", "newfstatat", "openat", "rmdir", "stat",
@@ -108,6 +109,10 @@ def _said(seen: _Seen, ran: Ran, fault: Fault) -> list[str]:
         wrong.append(f"exit code {ran.code}, and the output has changed")
     if ran.code in (1, 2, 3) and not fault.silences and (len(lines) != 1 or not codes):
         wrong.append("no line that says why")
+    # At a random moment it may hit the process before the command is there.
+    chosen = bool(fault.names) and not fault.silences
+    if ran.code == 130 and chosen and lines[-1:] != [_INTERRUPTED]:
+        wrong.append("no line that says that it was interrupted")
     if _DEFECT in codes or "Traceback" in ran.err or "\x1b" in ran.err:
         wrong.append("not an error but a defect")
     return wrong

@@ -119,8 +119,10 @@ def lost(calls: Sequence[Call]) -> Iterator[Fault]:
 
 
 def signals(calls: Sequence[Call], signal: str) -> Iterator[Fault]:
-    """A signal at each call, whatever the call is for."""
+    """A signal at each call, whatever the call is for, until it is ignored: all is over then."""
     for call in calls:
+        if call.name == "rt_sigaction" and call.text.startswith(f"{signal}, {{sa_handler=SIG_IGN"):
+            return
         yield _one(signal, call, f"signal={signal}", f"{call.number}")
 
 
