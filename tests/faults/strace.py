@@ -8,14 +8,16 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.zygote import RELEASE, Order, Ran, Zygote
 
-_CALL = re.compile(r"(?P<name>\w+)\((?P<rest>.*)")
+_CALL = re.compile(r"(?P<thread>\d+ +)?(?P<name>\w+)\((?P<rest>.*)")
+_BEGUN = " <unfinished ...>"
+_ENDED = re.compile(r"(?P<thread>\d+ +)<\.\.\. \w+ resumed>(?P<rest>.*)")
 _MARK = "getppid"
 _EXIT = "exit_group"
 # What changes a file system.
@@ -33,7 +35,7 @@ class Call:
 
     Attributes:
         name: of the call.
-        number: which one of its name, from 1.
+        number: which one of its name in its thread, from 1.
         place: which one of all, from 0.
         text: arguments and result as strace shows them, with the paths of descriptors.
     """
@@ -61,21 +63,34 @@ class Call:
 
 
 def calls_of(trace: Sequence[str]) -> list[Call]:
-    """Return the calls of the command, which lie between two marks."""
-    counts: Counter[str] = Counter()
+    """Return the calls of the command, which lie between two marks, in the order of their ends."""
+    counts: Counter[tuple[str, str]] = Counter()
     calls: list[Call] = []
     released = False
-    for line in trace:
+    for line in whole_calls(trace):
         found = _CALL.match(line)
         if not found or found["name"] == _EXIT:
             continue
         if found["name"] == _MARK:
             released = not released
             continue
-        counts[found["name"]] += 1
+        counts[found["thread"], found["name"]] += 1
         if released:
-            calls.append(Call(found["name"], counts[found["name"]], len(calls), found["rest"]))
+            number = counts[found["thread"], found["name"]]
+            calls.append(Call(found["name"], number, len(calls), found["rest"]))
     return calls
+
+
+def whole_calls(trace: Sequence[str]) -> Iterator[str]:
+    """Join the two halves of each call during which another thread made one."""
+    begun: dict[str, str] = {}
+    for line in trace:
+        if line.endswith(_BEGUN):
+            begun[line.split()[0]] = line.removesuffix(_BEGUN)
+        elif found := _ENDED.match(line):
+            yield begun.pop(found["thread"].strip(), "") + found["rest"]
+        else:
+            yield line
 
 
 def traced(
@@ -97,7 +112,8 @@ def traced(
     """
     pid = zygote.start(order)
     log = zygote.scratch / "trace"
-    command = ["strace", "-p", str(pid), "-o", str(log), *options]
+    threads = ["-f"] if order.two_threads else []
+    command = ["strace", *threads, "-p", str(pid), "-o", str(log), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr
         said = strace.stderr.readline()

@@ -62,6 +62,7 @@ class Order:
         unsafe: a writer of `tests.faults.unsafe` instead of the real one.
         largest: RLIMIT_FSIZE.
         user: whom to become before the command runs.
+        two_threads: whether every file is read while it is written.
     """
 
     folder: str
@@ -69,6 +70,7 @@ class Order:
     unsafe: str = ""
     largest: int | None = None
     user: int | None = None
+    two_threads: bool = False
 
 
 class Zygote:
@@ -166,6 +168,8 @@ def _child(order: dict[str, Any], scratch: Path, pipe: tuple[int, int]) -> NoRet
     _redirect(scratch)
     if order["unsafe"]:
         WRITERS[order["unsafe"]]()
+    if order["two_threads"]:
+        _read_while_written()
     if order["largest"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"],) * 2)
     os.chdir(order["folder"])
@@ -182,6 +186,13 @@ def _child(order: dict[str, Any], scratch: Path, pipe: tuple[int, int]) -> NoRet
     except KeyboardInterrupt:  # just before or behind the command, where there is only this process
         code = 130
     os._exit(code)
+
+
+def _read_while_written() -> None:
+    from convsurgeon.store import behind
+
+    behind.ALONE = 0
+    os.cpu_count = lambda: 2
 
 
 def _redirect(scratch: Path) -> None:
