@@ -17,7 +17,7 @@ from pathlib import Path
 
 from convsurgeon.limits import FORMAT_MAX_HEADER
 from convsurgeon.store.copying import Written
-from convsurgeon.store.files import INTERRUPTS, uninterrupted
+from convsurgeon.store.interrupts import INTERRUPTS, uninterrupted
 from convsurgeon.store.opening import changed, opened
 from convsurgeon.store.safetensors_file import SafetensorsFile, SafetensorsReader, read_open
 from convsurgeon.store.source import Reader, Ready, Stamp, whole

@@ -8,7 +8,6 @@ import glob
 import io
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +19,6 @@ from convsurgeon.store.source import Ready, whole
 
 TEMPORARY = ".convsurgeon-tmp"
 """How the name of every temporary file and folder ends."""
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-"""What the user, or the system, asks a run to stop by."""
 OLD = f".old{TEMPORARY}"
 """How the name of a folder ends while another takes its place."""
 
@@ -102,17 +99,6 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as error:
         message = f"cannot write: {error.strerror or error}"
         raise OutputError("CS071", message, where=target, hint="nothing was left behind") from None
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM for a moment: what is being removed is removed whole."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def sync(folder: Path) -> None:
