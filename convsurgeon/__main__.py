@@ -23,6 +23,9 @@ def main() -> None:
         with suppress(OSError, AttributeError):  # nobody can be told; the exit code still says it
             sys.stderr.write("convsurgeon: interrupted; nothing half-written remains\n")
         sys.exit(130)
+    except (ImportError, MemoryError) as error:  # a limit of the system, before a command has begun
+        sys.stderr.write(f"convsurgeon: it cannot start: {error} [CS037]; raise the limit\n")
+        sys.exit(3)
 
 
 def _run() -> None:

@@ -76,6 +76,13 @@ class RefusedError(ConvsurgeonError):
 class UnreadableError(RefusedError):
     """The path is missing, empty, truncated, or not what its name says."""
 
+    @classmethod
+    def of_system(cls, error: OSError, where: object = "") -> UnreadableError:
+        """Return what the system says where nobody knows better what it stands in the way of."""
+        text = f"the system refused: {error.strerror or error}"
+        hint = "check the path and its permissions"
+        return cls("CS037", text, where=error.filename or where, hint=hint)
+
 
 class HeaderError(RefusedError):
     """A safetensors header that breaks the format's rules."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import convsurgeon as cs
+from convsurgeon.errors import UnreadableError
 from tests.cli_helpers import (
     STATED,
     f32,
@@ -40,6 +43,42 @@ def test_one_failing_file_does_not_stop_the_others(tmp_path: Path) -> None:
         assert [failure.code for failure in report.errors] == ["CS030", "CS031"]
         assert report.exit_code() == 4
     assert sorted(p.name for p in out.iterdir()) == ["a.linear.safetensors", "c.linear.safetensors"]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_the_system_refuses_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_place: bool
+) -> None:
+    """A folder that may not be listed, say."""
+    for name in ("a", "c"):
+        model_file(tmp_path / f"{name}.safetensors")
+    (tmp_path / "b").mkdir()
+    listed = Path.iterdir
+
+    def refused(folder: Path) -> Iterator[Path]:
+        if folder.name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    paths = [tmp_path / name for name in ("a.safetensors", "b", "c.safetensors")]
+    for report in (cs.scan(paths), cs.swap(paths, geometry=STATED, in_place=in_place)):
+        assert len(report.files) == 2
+        (failed,) = report.errors
+        assert failed.code == "CS037"
+        assert failed.message.startswith(f"{tmp_path / 'b'}: the system refused: Permission denied")
+        assert report.exit_code() == 4
+    with pytest.raises(UnreadableError, match="CS037"):
+        cs.scan(tmp_path / "b")
+
+
+def test_a_name_for_which_there_is_no_room(tmp_path: Path) -> None:
+    """The output's name is longer than its source's."""
+    model_file(tmp_path / f"{'x' * 240}.safetensors")
+    model_file(tmp_path / "y.safetensors")
+    report = cs.swap(str(tmp_path / "*.safetensors"), geometry=STATED)
+    assert outcomes(report) == ["written"]
+    assert [failure.code for failure in report.errors] == ["CS071"]
 
 
 def test_all_failing_is_a_refusal(tmp_path: Path) -> None:

@@ -114,6 +114,22 @@ def test_a_defect_is_one_line_too(model: Path) -> None:
     assert listing(model.parent) == before
 
 
+START = "import sys\nsys.modules['convsurgeon.cli'] = None\n"
+RUN = """
+import convsurgeon.api.scanning
+def broken(*_, **__): raise MemoryError
+convsurgeon.api.scanning.scan = broken
+"""
+
+
+@pytest.mark.parametrize(("lines", "words"), [(START, "cannot start"), (RUN, "not enough memory")])
+def test_too_little_memory_is_no_defect_and_no_answer(lines: str, words: str, model: Path) -> None:
+    ran = python(f"{lines}\nfrom convsurgeon.__main__ import main\nmain()\n", "scan", model)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
+    assert words in ran.err
+    assert "[CS037]" in ran.err
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_report_that_cannot_be_shown_does_not_undo_the_work(model: Path) -> None:
     command = [sys.executable, "-m", "convsurgeon", "swap", str(model), *EMBED]

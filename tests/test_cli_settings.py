@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,34 @@ def layers(*arguments: object) -> dict[str, dict[str, Any]]:
     code, content = document(*arguments)
     assert code == 0, content
     return {layer["module"]: layer for layer in content["files"][0]["layers"]}
+
+
+def test_a_working_folder_that_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, content = document("scan", folder / "model.safetensors")
+    assert (code, content["files"][0]["notes"]) == (0, [])
+    monkeypatch.chdir(folder)
+
+
+def test_a_folder_above_that_may_not_be_entered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def refused(path: Any, *more: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and "convsurgeon.toml" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    code, content = document("scan", "model.safetensors")
+    assert (code, content["files"][0]["notes"]) == (0, [])
+    code, content = document("scan", "convsurgeon.toml.safetensors")
+    (error,) = content["errors"]
+    assert (code, error["code"], "Permission denied" in error["message"]) == (3, "CS037", True)
 
 
 def test_geometry_is_evidence_of_the_user(folder: Path) -> None:

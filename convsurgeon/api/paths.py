@@ -8,7 +8,13 @@ from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
-from convsurgeon.errors import ConvsurgeonError, OutputError, RefusedError, UsageError
+from convsurgeon.errors import (
+    ConvsurgeonError,
+    OutputError,
+    RefusedError,
+    UnreadableError,
+    UsageError,
+)
 from convsurgeon.store import PICKLE_SUFFIXES, expand, files_of, is_folder, itself, recover, sync
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -29,6 +35,13 @@ def resolve(paths: Paths) -> tuple[list[Path], list[Trouble]]:
     if not patterns:
         raise UsageError("CS090", "no path was given")
     return list(found), troubles
+
+
+def trouble(path: object, error: ConvsurgeonError | OSError) -> Trouble:
+    """Return what stands against one path of several; the others go on."""
+    if isinstance(error, OSError):
+        error = UnreadableError.of_system(error, path)
+    return str(path), error
 
 
 def raise_if_alone(done: Sequence[object], troubles: Sequence[Trouble]) -> None:
@@ -64,7 +77,7 @@ def check_outside(target: Path, folder: Path, done: str) -> None:
 
 def names_file(out: str | PathLike[str]) -> bool:
     """Tell whether `-o` is the name of a single file."""
-    return Path(out).suffix == SAFETENSORS and not Path(out).is_dir()
+    return Path(out).suffix == SAFETENSORS and not os.path.isdir(out)  # noqa: PTH112 (no error)
 
 
 def no_folder(out: str | PathLike[str]) -> UsageError:
@@ -118,7 +131,8 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
 
 
 def _same(path: Path, target: Path) -> bool:
-    return target.exists() and path.exists() and target.samefile(path)
+    # Unlike Path.exists, it raises for no name that is too long.
+    return all(map(os.path.exists, (target, path))) and target.samefile(path)
 
 
 class MadeFolders:

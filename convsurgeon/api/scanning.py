@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from convsurgeon.api.choices import Choices, Request
-from convsurgeon.api.paths import Paths, raise_if_alone, resolve
+from convsurgeon.api.paths import Paths, raise_if_alone, resolve, trouble
 from convsurgeon.api.planning import Planner, failure
 from convsurgeon.errors import ConvsurgeonError, UsageError
 from convsurgeon.plan import FilePlan, Plan, Wish
@@ -40,14 +40,14 @@ def scan(paths: Paths, *, explain: Sequence[str] = (), **choices: Unpack[Choices
     for path in found:
         try:
             inner = checkpoint_paths(path, recursive=planner.request.read.recursive)
-        except ConvsurgeonError as error:
-            troubles.append((str(path), error))
+        except (ConvsurgeonError, OSError) as error:
+            troubles.append(trouble(path, error))
             continue
         for checkpoint in inner:
             try:
                 files.append(planner.read(checkpoint)[1])
-            except ConvsurgeonError as error:
-                troubles.append((str(checkpoint), error))
+            except (ConvsurgeonError, OSError) as error:
+                troubles.append(trouble(checkpoint, error))
     raise_if_alone(files, troubles)
     if files:
         _check_patterns(wish, files)

@@ -22,6 +22,7 @@ from convsurgeon.api.paths import (
     raise_if_alone,
     resolve,
     target_of,
+    trouble,
 )
 from convsurgeon.api.planning import Planner, failure
 from convsurgeon.api.work import Progress, Worker, quiet
@@ -110,8 +111,8 @@ def _checkpoints(found: list[Path], troubles: list[Trouble], *, recursive: bool)
     for path in found:
         try:
             inner.update(dict.fromkeys(checkpoint_paths(path, recursive=recursive)))
-        except ConvsurgeonError as error:
-            troubles.append((str(path), error))
+        except (ConvsurgeonError, OSError) as error:
+            troubles.append(trouble(path, error))
     return list(inner)
 
 
@@ -122,8 +123,8 @@ def _swap_each(run: _Run, found: list[Path], troubles: list[Trouble]) -> SwapRep
     for path in found:
         try:
             files.extend(_swap_one(run, path))
-        except ConvsurgeonError as error:
-            troubles.append((str(path), error))
+        except (ConvsurgeonError, OSError) as error:
+            troubles.append(trouble(path, error))
     raise_if_alone(files, troubles)
     return SwapReport(tuple(files), tuple(failure(path, error) for path, error in troubles))
 

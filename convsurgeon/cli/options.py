@@ -37,15 +37,24 @@ def choices(context: typer.Context) -> Choices:
 
 def _settings(parameters: Mapping[str, Any]) -> Settings | None:
     from convsurgeon.errors import UsageError
-    from convsurgeon.sources.settings import find_settings, settings_of
+    from convsurgeon.sources.settings import settings_of
 
     named: str | None = parameters["config"]  # typer makes a path of it for the command only
     if named is not None and parameters["no_config"]:
         raise UsageError("CS090", "it excludes --no-config", where="--config")
     if parameters["no_config"]:
         return None
-    settings = find_settings(Path.cwd()) if named is None else settings_of(Path(named))
+    settings = _found() if named is None else settings_of(Path(named))
     return settings and settings.for_options(parameters)
+
+
+def _found() -> Settings | None:
+    from convsurgeon.sources.settings import find_settings
+
+    try:
+        return find_settings(Path.cwd())
+    except FileNotFoundError:  # the working folder is gone
+        return None
 
 
 _EVIDENCE = "Evidence"

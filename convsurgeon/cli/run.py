@@ -67,8 +67,10 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
-        text = f"the system refused: {error.strerror or error}"
-        _fail(show, UnreadableError("CS037", text, where=error.filename or ""))
+        _fail(show, UnreadableError.of_system(error))
+    except MemoryError:
+        message = "there is not enough memory, or a limit of the system is too low"
+        _fail(show, UnreadableError("CS037", message, hint="raise the limit; free some memory"))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a defect is one line, and no answer
         _fail(show, _defect(error))
     raise typer.Exit(code)

@@ -99,10 +99,11 @@ def find_settings(folder: Path) -> Settings | None:
     for place in (folder, *folder.parents):
         for name in (OWN, SHARED):
             path = place / name
-            table = _table(path) if path.is_file() else None
+            # Unlike Path.is_file, it raises for no folder that this user may not enter.
+            table = _table(path) if os.path.isfile(path) else None  # noqa: PTH113
             if table is not None:
                 return Settings.of(table, path, found=True)
-        if any((place / mark).exists() for mark in _ROOTS):
+        if any(os.path.exists(place / mark) for mark in _ROOTS):  # noqa: PTH110
             break
     return None
 

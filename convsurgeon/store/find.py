@@ -13,6 +13,7 @@ from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.store.beside import read_safetensors
 from convsurgeon.store.index import INDEX_SUFFIX, read_shards, shard_names
 from convsurgeon.store.listing import folders_of
+from convsurgeon.store.opening import unreadable
 from convsurgeon.store.pickles import SUFFIXES, read_pickle
 from convsurgeon.store.source import Source
 
@@ -72,11 +73,23 @@ def expand(patterns: tuple[str, ...]) -> tuple[Path, ...]:
         names = [pattern] if exists else sorted(glob.glob(pattern))  # noqa: PTH207
         matches = [Path(name) for name in names]
         if not matches:
-            glob_like = glob.has_magic(pattern)
-            message = "the pattern matches nothing" if glob_like else "there is no such file"
-            raise UnreadableError("CS030", message, where=pattern, hint="check the path")
+            raise _missing(pattern)
         found.update(dict.fromkeys(matches))
     return tuple(found)
+
+
+def _missing(pattern: str) -> UnreadableError:
+    message = "there is no such file"
+    if glob.has_magic(pattern):
+        message = "the pattern matches nothing"
+    else:
+        try:
+            os.stat(pattern)  # noqa: PTH116 - a path may be no text that Path takes
+        except PermissionError as error:  # of a folder on the way: nobody knows what is in there
+            return unreadable(Path(pattern), error)
+        except (OSError, ValueError):
+            pass
+    return UnreadableError("CS030", message, where=pattern, hint="check the path")
 
 
 def checkpoint_paths(path: Path, *, recursive: bool = False) -> tuple[Path, ...]:
@@ -90,7 +103,7 @@ def checkpoint_paths(path: Path, *, recursive: bool = False) -> tuple[Path, ...]
     folders = folders_of(path) if recursive else [path]
     found = [p for folder in folders for p in _in_folder(folder)]
     if not found:
-        hint = "name a file, or add --recursive"
+        hint = "name a file" if recursive else "name a file, or add --recursive"
         raise UnreadableError("CS032", "the folder holds no checkpoint", where=path, hint=hint)
     return tuple(found)
 
