@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
-from convsurgeon.store import Journal, in_place, journal_of
+from convsurgeon.store import Journal, in_place, journal_of, opening, sidecar
 from tests.cli_helpers import invoke
 from tests.in_place_cases import (
     CASES,
@@ -182,6 +182,33 @@ def test_an_interrupt_takes_everything_back(name: str, folder: Path) -> None:
         assert visible(folder) in (old, new)
         ends.add(visible(folder) == new)
     assert ends == {False, True}  # before and behind the point of no return
+
+
+@pytest.mark.parametrize("name", ["with a sidecar", "another sidecar", "shards"])
+def test_a_sidecar_that_the_system_denies(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer about the file, which is exit code 1, but one that cannot be had."""
+    case = CASES[name]
+    old, new = case.both(folder)
+    beside = min(n for n in new if n.endswith(".convsurgeon.json"))
+    file, real, asked = beside.removesuffix(".convsurgeon.json"), opening.is_there, []
+
+    def is_there(path: Path) -> bool:
+        written = path.name == beside and journal_of(folder / file).exists()
+        asked.append(written)
+        return not written and real(path)
+
+    monkeypatch.setattr(sidecar, "is_there", is_there)
+    with pytest.raises(ConvsurgeonError) as caught:
+        case.act(folder)
+    assert asked.count(True) == 1
+    assert (caught.value.code, caught.value.exit_code) == ("CS037", 3)
+    assert caught.value.where == str(folder / beside)
+    assert content(folder) == old
+    monkeypatch.undo()
+    case.act(folder)
+    assert content(folder) == new
 
 
 def test_short_writes_are_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

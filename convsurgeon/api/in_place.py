@@ -166,7 +166,8 @@ def rewrite(changes: Sequence[Change], files: Held, prove: Prove) -> str:
     def check() -> None:
         for change in changes:
             file = read_alone(change.source.path, FORMAT_MAX_HEADER)
-            prove(change.before(file), with_sidecar(file, FORMAT_MAX_HEADER))
+            due = change.new.recipe is not None
+            prove(change.before(file), with_sidecar(file, FORMAT_MAX_HEADER, due=due))
 
     for change in changes:
         check_own(change.source.path)  # the proofs may have taken minutes

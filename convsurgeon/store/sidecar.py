@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from convsurgeon.bounded_json import object_of
-from convsurgeon.errors import RecipeError
+from convsurgeon.errors import RecipeError, UnreadableError
 from convsurgeon.header import Header
 from convsurgeon.limits import DEFAULT_MAX_HEADER
 from convsurgeon.plan import METADATA_KEY, Recipe, recipe_of
@@ -98,7 +98,9 @@ def _check_fields(content: Mapping[str, Any], kinds: Mapping[str, type]) -> None
             raise ValueError(f"{name} is no {kind.__name__}")
 
 
-def with_sidecar(file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER) -> SafetensorsFile:
+def with_sidecar(
+    file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER, *, due: bool = False
+) -> SafetensorsFile:
     """Return a file with the recipe of its sidecar, if it has one, among the metadata.
 
     Looked for beside the name by which the file is reached, then beside the file that a link leads
@@ -107,6 +109,8 @@ def with_sidecar(file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER) -> Safe
     Args:
         file: as `read_alone` returns it.
         limit: largest sidecar to accept, in bytes.
+        due: whether it has one, for it was just written: not to find it is then an error of the
+            system, and says nothing about the file.
 
     Raises:
         RecipeError: CS076 where the sidecar is damaged or about another file.
@@ -115,6 +119,10 @@ def with_sidecar(file: SafetensorsFile, limit: int = DEFAULT_MAX_HEADER) -> Safe
     beside = (sidecar_of(p) for p in dict.fromkeys((file.path, itself(file.path))))
     place = next((path for path in beside if is_there(path)), None)
     if place is None:
+        if due:
+            message = "cannot be read: it was just written, and is not there"
+            hint = "check the disk, and that no other program removes it"
+            raise UnreadableError("CS037", message, where=sidecar_of(file.path), hint=hint)
         return file
     sidecar = read_sidecar(place, limit)
     with file.reader() as reader:
