@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import convsurgeon as cs
-from tests.cli_helpers import STATED, f32, invoke, model_file, read, write
+from convsurgeon.errors import UsageError
+from tests.cli_helpers import STATED, f32, invoke, listing, model_file, read, write
 
 BOTH = ["embed.proj=s2", "point=s1"]
 
@@ -42,6 +45,51 @@ def test_which_layers(options: dict[str, Any], modules: list[str], tmp_path: Pat
     assert {name.removesuffix(".weight") for name, rank in shapes.items() if rank == 2} == set(
         modules
     )
+
+
+@pytest.mark.parametrize("name", ["layers", "exclude", "geometry", "input_shape"])
+def test_a_text_is_no_list_of_texts(name: str, tmp_path: Path) -> None:
+    """Of `layers="point*"` the letter `*` alone would choose every layer."""
+    path = file_of_two(tmp_path)
+    before = listing(tmp_path)
+    options: Any = {"geometry": BOTH, "to": "conv" if name == "input_shape" else "linear"}
+    options[name] = "point*"
+    with pytest.raises(UsageError, match="it is a list of texts") as caught:
+        cs.swap(path, **options)
+    assert (caught.value.where, caught.value.hint) == (name, f"write {name}=['point*']")
+    assert listing(tmp_path) == before
+
+
+def test_other_texts_that_are_no_lists(tmp_path: Path) -> None:
+    path = file_of_two(tmp_path)
+    with pytest.raises(UsageError, match="it is a list of texts"):
+        cs.scan(path, explain="point")
+    with pytest.raises(UsageError, match="it is a list of texts"):
+        cs.verify(path, path, input="1x3x8x8", model="m.py:f")
+
+
+def test_a_keyword_that_there_is_not(tmp_path: Path) -> None:
+    """Left unread, a slip would be no wish at all: the strictest pipeline would infer."""
+    path: Any = file_of_two(tmp_path)
+    before = listing(tmp_path)
+    slip: Any = {"require_evidense": "user"}
+    calls: list[Callable[[], object]] = [
+        lambda: cs.scan(path, **slip),
+        lambda: cs.swap(path, geometry=BOTH, **slip),
+        lambda: cs.verify(path, path, **slip),
+        lambda: cs.bench(path, geometry=BOTH, **slip),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="there is no such keyword") as caught:
+            call()
+        assert caught.value.where == "require_evidense"
+        assert caught.value.hint == "did you mean require_evidence?"
+    slip = {"dryrun": True}
+    with pytest.raises(UsageError, match="there is no such keyword"):
+        cs.swap(path, geometry=BOTH, **slip)
+    with pytest.raises(UsageError, match="there is no such keyword"):
+        cs.swap_module(torch.nn.Conv2d(3, 8, 2, 2), **slip)
+    assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize(("layout", "moves"), [("c p1 p2", False), ("p1 p2 c", True)])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
 
 from convsurgeon.api.sliding import Sliding
 from convsurgeon.errors import UsageError
@@ -112,6 +112,7 @@ class Request:
         Raises:
             UsageError: CS090, naming the option, or the file and its key; CS093.
         """
+        check_known(choices, Choices)
         settings = choices.get("settings")
         if settings is None:
             return cls._of(choices)
@@ -137,24 +138,24 @@ class Request:
     def _of(cls, choices: Choices) -> Self:
         sliding = Sliding.of(choices)
         to = choices.get("to", "conv" if sliding and sliding.fully else "linear")
-        inputs = tuple(choices.get("input_shape", ()))
+        inputs = texts(choices, "input_shape")
         method = choices.get("method", "kernel")
         untie = choices.get("untie", False)
         given = {"--input-shape": bool(inputs), "--method": method != "kernel", "--untie": untie}
         if to == "linear" and any(given.values()):
             option = next(option for option, there in given.items() if there)
             raise UsageError("CS090", "it goes with --to conv", where=option)
-        layers = tuple(choices.get("layers", ()))
+        layers = texts(choices, "layers")
         wish = Wish(
             to=to,
             layout=choices.get("layout", CHANNEL_FIRST),
             layers=layers,
-            exclude=tuple(choices.get("exclude", ())),
+            exclude=texts(choices, "exclude"),
             only=choices.get("only"),
             child_keys=choices.get("child_keys", False),
             require=_level(choices.get("require_evidence", "fingerprint")),
         )
-        user = UserSpeaker.parse(choices.get("geometry", ()), inputs, method, layers)
+        user = UserSpeaker.parse(texts(choices, "geometry"), inputs, method, layers)
         read = ReadOptions(
             key=choices.get("key"),
             limit=_limit(choices.get("max_header_bytes", DEFAULT_MAX_HEADER)),
@@ -162,6 +163,37 @@ class Request:
         )
         model, evidence = choices.get("model"), _evidence(choices)
         return cls(wish, user, model, evidence, read, untie=untie, sliding=sliding)
+
+
+def check_known(choices: Mapping[str, Any], kind: type) -> None:
+    """Refuse a keyword that nobody reads: a slip in `require_evidence` would be no wish at all.
+
+    Args:
+        choices: keywords of a call.
+        kind: the class of them.
+
+    Raises:
+        UsageError: CS090.
+    """
+    for name in choices.keys() - kind.__annotations__.keys():
+        from difflib import get_close_matches  # some 7 ms that only this error needs
+
+        near = get_close_matches(name, kind.__annotations__, 1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        raise UsageError("CS090", "there is no such keyword", where=name, hint=hint)
+
+
+def texts(choices: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a keyword that is a list of texts; of one text, each letter would be a pattern.
+
+    Raises:
+        UsageError: CS090.
+    """
+    value = choices.get(name, ())
+    if isinstance(value, str):
+        hint = f"write {name}=[{value!r}]"
+        raise UsageError("CS090", "it is a list of texts, and no text", where=name, hint=hint)
+    return tuple(value)
 
 
 def _keyword(key: str) -> str:

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.choices import Choices, Request, texts
 from convsurgeon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def evidence_of(choices: VerifyChoices) -> Choices:
 
 
 def _trial(choices: VerifyChoices, request: Request) -> Trial | None:
-    inputs, file = tuple(choices.get("input", ())), choices.get("input_file")
+    inputs, file = texts(choices, "input"), choices.get("input_file")
     loader, dtype, spec = choices.get("loader"), choices.get("dtype"), request.model
     if not inputs and file is None and loader is None:
         if dtype is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.choices import Choices, Request, texts
 from convsurgeon.api.paths import Paths, raise_if_alone, resolve, trouble
 from convsurgeon.api.planning import Planner, failure
 from convsurgeon.errors import ConvsurgeonError, UsageError
@@ -33,7 +33,7 @@ def scan(paths: Paths, *, explain: Sequence[str] = (), **choices: Unpack[Choices
         RefusedError: where the only path cannot be read.
     """
     request = Request.of(choices)
-    wish = replace(request.wish, explain=tuple(explain))
+    wish = replace(request.wish, explain=texts({"explain": explain}, "explain"))
     planner = Planner(replace(request, wish=wish))
     files: list[FilePlan] = []
     found, troubles = resolve(paths)

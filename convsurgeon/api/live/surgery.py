@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
 
-from convsurgeon.api.choices import Choices, Request
+from convsurgeon.api.choices import Choices, Request, check_known
 from convsurgeon.api.fully import check_images
 from convsurgeon.api.live.channels import Channels, ToConv
 from convsurgeon.api.live.undoing import check_module
@@ -61,6 +61,7 @@ def swap_module(
         ModelError: CS052 without torch.
     """
     _check(to, kind, layout)
+    check_known(of_conv, ToConv)
     request = Request.of(_for_all_layers(to, layout, of_conv))
     channels = Channels.of(of_conv, request.user.method)
     check_module(model, "swap_module")
