@@ -216,6 +216,58 @@ def test_an_output_inside_the_folder_by_another_name(
     assert listing(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [
+        ("a/vit", "a"),
+        ("link", "a"),
+        ("a/vit", "x/../a"),
+        ("a/vit/model.safetensors.index.json", "a"),
+        ("a/vit/model.safetensors.index.json", "a/vit"),
+        ("a/vit/model.safetensors.index.json", "link/../../a"),
+    ],
+)
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_folder_that_holds_the_source_is_never_replaced(
+    source: str, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restored: bool
+) -> None:
+    """With `--force` too: the source would go with all that stands in the folder."""
+    model_shards(tmp_path / "a" / "vit")
+    (tmp_path / "a" / "precious").write_text("x")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("a/vit")
+    monkeypatch.chdir(tmp_path)
+    if restored:
+        cs.swap("a/vit", "swapped", geometry=STATED)
+        (tmp_path / "a" / "vit").rename("original")
+        (tmp_path / "swapped").rename("a/vit")
+        source = source.removesuffix("/model.safetensors.index.json")
+    before = listing(tmp_path)
+    with pytest.raises(cs.ConvsurgeonError, match="CS072"):
+        if restored:
+            cs.restore(source, out, force=True)
+        else:
+            cs.swap(source, out, force=True, geometry=STATED)
+    assert listing(tmp_path) == before
+
+
+def test_a_folder_that_the_source_leads_to_is_never_replaced(tmp_path: Path) -> None:
+    """A cache of links, and the folder of what they lead to."""
+    model_file(tmp_path / "models" / "blobs" / "0123")
+    (tmp_path / "models" / "snapshots" / "1").mkdir(parents=True)
+    link = tmp_path / "models" / "snapshots" / "1" / "model.safetensors"
+    link.symlink_to("../../blobs/0123")
+    before = listing(tmp_path)
+    with pytest.raises(cs.ConvsurgeonError, match="CS072"):
+        cs.swap(link.parent, tmp_path / "models" / "blobs", force=True, geometry=STATED)
+    assert listing(tmp_path) == before
+    # A link to such a folder is replaced as a link: nothing is lost.
+    (tmp_path / "out").symlink_to("models")
+    cs.swap(link.parent, tmp_path / "out", force=True, geometry=STATED)
+    assert not (tmp_path / "out").is_symlink()
+    assert link.exists()
+
+
 def test_an_output_inside_the_folder_that_is_copied(tmp_path: Path) -> None:
     model_file(tmp_path / "a" / "model.safetensors")
     before = listing(tmp_path)

@@ -154,6 +154,16 @@ def test_errors_of_a_batch_stand_in_the_document_and_on_stderr(model: Path) -> N
     assert ran.err == f"convsurgeon: {content['errors'][0]['message']}\n"
 
 
+@pytest.mark.parametrize("beside", ["x.safetensors.index.json", "x.safetensors.convsurgeon.json"])
+def test_a_report_never_replaces_an_index_or_a_recipe(beside: str, model: Path) -> None:
+    path = model.with_name(beside)
+    path.write_text("{}", "utf-8")
+    code, failed = document("swap", model, *EMBED, "--report", path)
+    assert (code, [error["code"] for error in failed["errors"]]) == (2, ["CS090"])
+    assert path.read_text("utf-8") == "{}"
+    assert not model.with_name("model.linear.safetensors").exists()
+
+
 def test_a_report_that_cannot_be_written_leaves_one_document(model: Path) -> None:
     ran = invoke("scan", model, "--json", "--report", model / "r.json")
     content = json.loads(ran.out)

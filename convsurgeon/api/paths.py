@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
@@ -68,11 +68,28 @@ def check_outside(target: Path, folder: Path, done: str) -> None:
     Raises:
         OutputError: CS072.
     """
-    # Links and `..` lead to the same folder by other names.
-    place = Path(os.path.realpath(target.parent), target.name)
-    if place.is_relative_to(os.path.realpath(folder)):
+    if _place(target).is_relative_to(os.path.realpath(folder)):
         message = f"the output lies in the folder that is {done}"
         raise OutputError("CS072", message, where=target, hint="choose a place outside of it")
+
+
+def check_spared(target: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder as output that holds what it is made of: --force would remove that.
+
+    Raises:
+        OutputError: CS072.
+    """
+    place = _place(target)
+    for source in sources:
+        if Path(os.path.realpath(source)).is_relative_to(place):
+            message = f"the output would replace a folder that holds its source, {source}"
+            hint = "choose another name with -o"
+            raise OutputError("CS072", message, where=target, hint=hint)
+
+
+def _place(target: Path) -> Path:
+    """Return where an output is; links and `..` lead to the same folder by other names."""
+    return Path(os.path.realpath(target.parent), target.name)
 
 
 def names_file(out: str | PathLike[str]) -> bool:

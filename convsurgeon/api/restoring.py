@@ -16,6 +16,7 @@ from convsurgeon.api.paths import (
     check_inside,
     check_no_output,
     check_outside,
+    check_spared,
     named,
     names_file,
     side_files,
@@ -111,6 +112,7 @@ def _folder(
         raise _no_recipe(folder)
     target = _folder_target(folder) if out is None else Path(out)
     check_outside(target, folder, "restored")
+    check_spared(target, [folder, *found])
     indexes = dict(_renamed_indexes(folder, [file for file, _ in found.values()]))
     done: list[tuple[SafetensorsFile, Path, Recipe]] = []
     done_with = {sidecar_of(path) for path, (_, recipe) in found.items() if recipe}

@@ -17,6 +17,7 @@ from convsurgeon.api.paths import (
     Trouble,
     check_no_output,
     check_outside,
+    check_spared,
     names_file,
     no_folder,
     raise_if_alone,
@@ -168,12 +169,15 @@ def _carried_out(
     if run.in_place:
         return [swap_in_place(run.worker, *work[0], dry_run=run.dry_run)]
     target = target_of(path, run.out, run.planner.request.wish.to, alone=run.alone)
+    whole = path.name.endswith(INDEX_SUFFIX) or is_folder(path)
     _check_target(run, path, target, recursive=recursive)
+    if whole:
+        check_spared(target, [path, *(s.path for one, _ in work for s in one.sources)])
     if run.dry_run:
         name, seconds = str(target), perf_counter() - start
         return [SwappedFile(plan, name, name, "planned", seconds) for _, plan in work]
     with MadeFolders(target):
-        if path.name.endswith(INDEX_SUFFIX) or is_folder(path):
+        if whole:
             return run.worker.folder(path, work, target, recursive=recursive)
         with claimed(target, force=run.worker.force):
             return [run.worker.file(*work[0], target)]

@@ -15,10 +15,12 @@ from convsurgeon.report.bench_markdown import bench_as_markdown
 from convsurgeon.report.markdown import as_markdown
 from convsurgeon.report.show import show
 from convsurgeon.results import Report
-from convsurgeon.store import FileDraft
+from convsurgeon.store import INDEX_SUFFIX, SIDECAR_SUFFIX, FileDraft
 from convsurgeon.timing import BenchReport
 
 FORMATS = (".json", ".md", ".svg")
+_TAKEN = (INDEX_SUFFIX, SIDECAR_SUFFIX)
+"""How the names of files end without which a checkpoint is lost, or can never be restored."""
 
 # rich's own template fetches a font from the web; a report must not call home.
 _SVG = """\
@@ -53,7 +55,7 @@ _NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
 
 
 def check_format(path: Path) -> None:
-    """Refuse a name whose format is not known, before any work is done.
+    """Refuse a name whose format is not known, or that a report must not take, before any work.
 
     Raises:
         UsageError: CS090.
@@ -61,6 +63,10 @@ def check_format(path: Path) -> None:
     if path.suffix not in FORMATS:
         message = f"{path.suffix or 'no suffix'} is none of {', '.join(FORMATS)}"
         raise UsageError("CS090", message, where=f"--report {path}")
+    if path.name.endswith(_TAKEN):
+        message = "this is the name of a shard index or of a recipe, which a report would replace"
+        hint = "choose another name"
+        raise UsageError("CS090", message, where=f"--report {path}", hint=hint)
 
 
 def save(report: Report, path: Path, title: str) -> None:

@@ -104,7 +104,8 @@ def _original(source: Source, prefix: bytes) -> Original:
     unusual = laid_out_again != prefix
     name = source.path.with_suffix(".safetensors").name if _is_pickle(source) else source.path.name
     if not is_file_name(name):
-        message = "the file's name has a backslash or a control character, which no recipe records"
+        what = "a backslash, a control character or a byte that is no UTF-8"
+        message = f"the file's name has {what}, which no recipe records"
         raise RecipeError("CS082", message, where=source.path, hint="rename the file")
     return Original(
         name=name,

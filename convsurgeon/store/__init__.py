@@ -26,6 +26,7 @@ from convsurgeon.store.recovery import recover
 from convsurgeon.store.reheaded import Reheaded
 from convsurgeon.store.renaming import renamed_index
 from convsurgeon.store.safetensors_file import SafetensorsFile, read_alone, whole_file
+from convsurgeon.store.sidecar import SUFFIX as SIDECAR_SUFFIX
 from convsurgeon.store.sidecar import Sidecar, sidecar_bytes, sidecar_of, with_sidecar
 from convsurgeon.store.source import Reader, Source
 
@@ -34,6 +35,7 @@ __all__ = [
     "COMPARED",
     "INDEX_SUFFIX",
     "PICKLE_SUFFIXES",
+    "SIDECAR_SUFFIX",
     "Checkpoint",
     "Extent",
     "FileDraft",
