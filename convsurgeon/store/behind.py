@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ from convsurgeon.store.source import Reader, Ready, Stamp, whole
 ALONE = 16 << 20
 """Bytes below which starting a thread takes longer than it saves."""
 
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01
+"""Seconds: a step of the writer takes some twenty milliseconds, a sync up to minutes."""
+
 Write = Callable[[Written], object]
 """Writes a whole file, and syncs it; told whom to tell how many bytes it has written."""
 
@@ -34,10 +39,15 @@ class _StoppedError(Exception):
 
 
 class _Growth:
-    """How much of a file is there: one thread adds to it, others wait."""
+    """How much of a file is there: one thread adds to it, others wait.
+
+    There is no lock in it. Ctrl-C may come at any instruction of the main thread, also between a
+    lock's being taken and the block that would give it back, and then the writer would wait for
+    ever, and the main thread for the writer. Numbers that one thread sets need none; who waits
+    looks again after a moment.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._size = 0
         self._error: BaseException | None = None
         self._ended = self._stopped = False
@@ -45,21 +55,17 @@ class _Growth:
     def run(self, write: Write) -> None:
         """Write, in this thread, and keep what went wrong for whoever waits."""
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # the main thread is to hear them
-        error: BaseException | None = None
         try:
             write(self._grown)
-        except BaseException as raised:  # noqa: BLE001 - it is raised again where it is waited for
-            error = raised
-        with self._changed:
-            self._error, self._ended = error, True
-            self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+            self._error = error
+        finally:
+            self._ended = True
 
     def _grown(self, count: int) -> None:
-        with self._changed:
-            if self._stopped:
-                raise _StoppedError
-            self._size += count
-            self._changed.notify_all()
+        if self._stopped:
+            raise _StoppedError
+        self._size += count
 
     def wait(self, size: int) -> None:
         """Return once so many bytes are written, or no more will be.
@@ -67,22 +73,20 @@ class _Growth:
         Raises:
             ConvsurgeonError: where writing them has failed, with its error.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._size >= size or self._ended)
-            if self._error is not None:
-                raise self._error
+        pause = _PAUSE
+        while self._size < size and not self._ended:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if self._error is not None:
+            raise self._error
 
     def wait_for_end(self) -> None:
         """Return once the file is written and synced; see `wait`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended)
-            if self._error is not None:
-                raise self._error
+        self.wait(sys.maxsize)
 
     def stop(self) -> None:
         """Let the writer end before its next step, unless it is done."""
-        with self._changed:
-            self._stopped = True
+        self._stopped = True
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,8 @@ def written_behind(path: Path, size: int, write: Write, progress: Written) -> It
             write(progress)
             yield Following(path, size, whole)
     finally:
-        with uninterrupted():
-            growth.stop()
-            if thread.ident is not None:
-                thread.join()
+        growth.stop()
+        _join(thread)
     if path.stat().st_size != size:
         raise changed(path, "has another size than it was given")
 
@@ -169,3 +171,14 @@ def _started(thread: threading.Thread) -> bool:
     except RuntimeError:  # there is no room for a thread
         return False
     return True
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread.ident is None:
+        return
+    try:
+        with uninterrupted():
+            thread.join()
+    except BaseException:  # it came before interrupts were held back
+        thread.join()
+        raise
