@@ -9,9 +9,9 @@ from contextlib import suppress
 def main() -> None:
     """Run the command line, and end the process with it.
 
-    From here on Ctrl-C and SIGTERM end in one line and exit code 130, until the exit code is
-    decided and all is said. From then on they are ignored: they would change nothing but the exit
-    code, which tells what was done, or leave a traceback.
+    From here on Ctrl-C, SIGTERM and SIGHUP end in one line and exit code 130, until the exit code
+    is decided and all is said. From then on they are ignored: they would change nothing but the
+    exit code, which tells what was done, or leave a traceback.
     """
     try:
         try:
@@ -31,7 +31,9 @@ def main() -> None:
 def _run() -> None:
     import signal
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)  # cleans up like Ctrl-C
     import gc
 
     from convsurgeon.cli import app
@@ -47,7 +49,7 @@ def _run() -> None:
 def _ignore_interrupts() -> None:
     import signal
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

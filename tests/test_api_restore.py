@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import convsurgeon as cs
-from convsurgeon.errors import NotEquivalentError, OutputError, RecipeError
+from convsurgeon.errors import NotEquivalentError, OutputError, RecipeError, UsageError
 from convsurgeon.store import Extent, FileDraft, FolderDraft, Part, read_safetensors
 from convsurgeon.store.copying import Written
 from tests.cli_helpers import model_file
@@ -98,6 +98,14 @@ def test_a_folder_that_is_not_there_yet(folder: Path, monkeypatch: pytest.Monkey
     assert report.output == "new/folder/model.safetensors"
     original = (folder.parent / "vit" / "model.safetensors").read_bytes()
     assert Path("new/folder/model.safetensors").read_bytes() == original
+
+
+def test_an_index_alone_says_what_to_name(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    index.write_text("{}", "utf-8")
+    with pytest.raises(UsageError, match="with its folder") as caught:
+        cs.restore(index)
+    assert "--in-place" in caught.value.hint
 
 
 @pytest.mark.parametrize("inside", ["", "back"])

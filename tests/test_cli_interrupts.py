@@ -124,7 +124,29 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+IGNORED = """
+import os, signal, sys
+number = int(sys.argv.pop())
+signal.signal(number, signal.SIG_IGN)
+import convsurgeon.api.scanning
+scan = convsurgeon.api.scanning.scan
+def signalled(*paths, **choices):
+    os.kill(os.getpid(), number)
+    return scan(*paths, **choices)
+convsurgeon.api.scanning.scan = signalled
+from convsurgeon.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stays_so(number: int) -> None:
+    """What `nohup` is for."""
+    ran = python(IGNORED, "scan", "absent", int(number))
+    assert (ran.code, "CS030" in ran.err) == (3, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["scan", "absent"], 3)])
 def test_a_signal_when_all_is_over(number: int, arguments: list[str], code: int) -> None:
     ran = python(LATE, *arguments, int(number))

@@ -75,7 +75,7 @@ def sparse_file(path: Path, gigabytes: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
 def test_an_interrupted_swap_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     path = sparse_file(tmp_path / "model.safetensors", 4)
     command = [sys.executable, "-m", "convsurgeon", "swap", str(path), *EMBED]

@@ -22,7 +22,13 @@ from convsurgeon.api.paths import (
     side_files,
 )
 from convsurgeon.api.shards import copy_compared
-from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, RecipeError
+from convsurgeon.errors import (
+    ConvsurgeonError,
+    NotEquivalentError,
+    OutputError,
+    RecipeError,
+    UsageError,
+)
 from convsurgeon.limits import DEFAULT_MAX_HEADER, FORMAT_MAX_HEADER
 from convsurgeon.plan import Recipe, recipe_of
 from convsurgeon.proof import compare
@@ -79,6 +85,9 @@ def restore(
 def _file(
     source: Path, out: str | PathLike[str] | None, *, force: bool, limit: int
 ) -> RestoreReport:
+    if source.name.endswith(INDEX_SUFFIX):
+        message = "an index is restored with its folder, or in place"
+        raise UsageError("CS090", message, where=source, hint="name the folder, or add --in-place")
     file = read_safetensors(source, limit)
     recipe = _recipe(file)
     if recipe is None:

@@ -15,8 +15,8 @@ from inspect import currentframe
 from types import FrameType
 from typing import Any
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-"""What the user, or the system, asks a run to stop by."""
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What the user, or the system, asks a run to stop by; SIGHUP comes when a terminal is closed."""
 
 
 class Hold:
