@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from convsurgeon.errors import ConvsurgeonError, NotSyncedError
-from convsurgeon.store import Journal, in_place, journal_of, opening, sidecar
+from convsurgeon.store import Journal, files, in_place, journal_of, opening, sidecar
 from tests.cli_helpers import invoke
 from tests.in_place_cases import (
     CASES,
@@ -278,6 +279,32 @@ def test_an_interrupt_right_behind_the_point_of_no_return(
     with pytest.raises(KeyboardInterrupt):
         case.act(folder)
     assert content(folder) == new
+
+
+@pytest.mark.parametrize("recovering", [False, True])
+def test_an_interrupt_waits_until_nothing_is_left_over(
+    recovering: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two shards the second one has a journal as well, which says nothing any more."""
+    case = CASES["shards"]
+    old, new = case.both(folder)
+    if recovering:
+        with cut_at(monkeypatch, "put"), pytest.raises(Cut):
+            case.act(folder)
+    first, second = (journal_of(folder / f"{shard}.safetensors") for shard in "ac")
+    sync, sent = files.sync, []
+
+    def synced(place: Path) -> None:
+        if second.exists() and not first.exists():
+            sent.append(place)
+            os.kill(os.getpid(), signal.SIGINT)
+        sync(place)
+
+    monkeypatch.setattr(in_place, "sync", synced)
+    with pytest.raises(KeyboardInterrupt):
+        case.settle(folder) if recovering else case.act(folder)
+    assert sent == [folder]
+    assert content(folder) == (old if recovering else new)
 
 
 def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from convsurgeon.store.attributes import keep_attributes
 from convsurgeon.store.draft import Outcome
 from convsurgeon.store.files import remove_stale, sync, writing
 from convsurgeon.store.held import Held, busy
+from convsurgeon.store.interrupts import Hold
 from convsurgeon.store.journal import SUFFIX, Journal, State, journal_of
 from convsurgeon.store.opening import is_there
 from convsurgeon.store.publish import FileDraft
@@ -51,19 +52,23 @@ def commit(journal: Journal, files: Held, check: Callable[[], None]) -> None:
     for path in files:
         if is_there(journal_of(path)):  # of a run that was cut off after this one had read the file
             raise busy(path)
-    began = False
+    began, hold = False, Hold()
     try:
-        _write_journals(journal, folder, files)
-        began = True
-        for member in journal.members:
-            put(folder / member.name, files, member.new)
-        check()
-        with writing(leader):
-            journal_of(leader).unlink()
-    except BaseException as error:
-        _take_back(journal, files, error, began=began)
-        raise
-    forget(journal, folder)
+        try:
+            _write_journals(journal, folder, files)
+            began = True
+            for member in journal.members:
+                put(folder / member.name, files, member.new)
+            check()
+            hold.begin()  # from the point of no return until nothing is left over
+            with writing(leader):
+                journal_of(leader).unlink()
+        except BaseException as error:
+            _take_back(journal, files, error, began=began)
+            raise
+        forget(journal, folder)
+    finally:
+        hold.end()
 
 
 def _write_journals(journal: Journal, folder: Path, files: Held) -> None:

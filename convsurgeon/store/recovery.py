@@ -9,6 +9,7 @@ from convsurgeon.errors import ConvsurgeonError, OutputError
 from convsurgeon.store.files import sync, writing
 from convsurgeon.store.held import Held, held
 from convsurgeon.store.in_place import beginning, forget, put
+from convsurgeon.store.interrupts import uninterrupted
 from convsurgeon.store.journal import MAX_BYTES, SUFFIX, Journal, Member, journal_of
 from convsurgeon.store.opening import is_there, opened
 
@@ -102,9 +103,10 @@ def _finish(journal: Journal, folder: Path, files: Held) -> None:
     for member in journal.members:
         put(folder / member.name, files, member.new if all(new) else member.old)
     leader = folder / journal.leader
-    with writing(leader):
-        journal_of(leader).unlink()
-    forget(journal, folder)
+    with uninterrupted():
+        with writing(leader):
+            journal_of(leader).unlink()
+        forget(journal, folder)
 
 
 def _is_new(path: Path, files: Held, member: Member) -> bool:
