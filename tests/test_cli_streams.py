@@ -57,6 +57,20 @@ def test_a_report_on_a_closed_stdout(model: Path, more: tuple[str, ...]) -> None
     assert shell(bits(model, *more, "--force"), "<&- >&- 2>&-").code == 4
 
 
+@pytest.mark.parametrize("to", [">&-", pytest.param(">/dev/full", marks=FULL)])
+def test_no_stays_no(model: Path, to: str) -> None:
+    assert shell(bits(model), "").code == 0
+    swapped = model.with_name("model.linear.safetensors")
+    assert shell(["verify", swapped, model, "--bits"], "").code == 1
+    ran = shell(["verify", swapped, model, "--bits"], to)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    report = model.with_name("gone") / "r.json"
+    ran = shell(["verify", swapped, model, "--bits", "--report", report], "")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert shell(["scan", "absent", "missing"], to).code == 3
+    assert shell(["verify", model, model, "--bits"], to).code == 4
+
+
 REFUSALS = [(["scan", "absent"], 3), (["scan", "--wrong"], 2), (["verify", "absent"], 3)]
 
 

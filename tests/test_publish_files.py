@@ -186,6 +186,7 @@ def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path, force: bool) -> No
     with pytest.raises(OutputError) as caught:
         published(tmp_path / "out", force=force)
     assert caught.value.code == "CS070"
+    assert ("--force" in caught.value.hint) is not force
     assert listing(tmp_path) == ["out"]
 
 

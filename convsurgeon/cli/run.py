@@ -62,6 +62,9 @@ def run(show: Show, work: Callable[[], Report], exit_code: Callable[[Any], int])
         report = work()
         code = exit_code(report)
         _deliver(show, report)
+    except NotShownError as error:  # a "no" stays one, though nobody can read why
+        code = code or error.exit_code
+        _report(show, error)
     except ConvsurgeonError as error:
         _fail(show, error)
     except KeyboardInterrupt:

@@ -104,5 +104,5 @@ class Draft:
 
     def _refuse_existing(self) -> None:
         message = "the output exists and holds something else"
-        hint = "choose another name, or add --force"
+        hint = "choose another name" if self.force else "choose another name, or add --force"
         raise OutputError("CS070", message, where=self.target, hint=hint)
