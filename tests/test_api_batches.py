@@ -166,6 +166,27 @@ def test_the_folder_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vit", "vit.linear"]
 
 
+@pytest.mark.parametrize("out", [".", "./", "", "inner/..", "../out"])
+@pytest.mark.parametrize("index", [False, True])
+def test_the_folder_of_the_moment_as_output(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, index: bool
+) -> None:
+    path = model_shards(tmp_path / "vit")
+    before = listing(tmp_path / "vit")
+    place = tmp_path / "out"
+    place.mkdir()
+    if "inner" in out:
+        (place / "inner").mkdir()
+    monkeypatch.chdir(place)
+    cs.swap(path if index else path.parent, out, geometry=STATED, force="inner" in out)
+    assert sorted(p.name for p in place.iterdir()) == sorted(before)
+    again = tmp_path / "again"
+    again.mkdir()
+    monkeypatch.chdir(again)
+    cs.restore(place, ".")
+    assert listing(again) == before
+
+
 def test_the_folder_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model_file(tmp_path / "vit" / "model.safetensors")
     (tmp_path / "vit" / "inner").mkdir()
@@ -225,6 +246,9 @@ def test_an_output_inside_the_folder_by_another_name(
         ("a/vit/model.safetensors.index.json", "a"),
         ("a/vit/model.safetensors.index.json", "a/vit"),
         ("a/vit/model.safetensors.index.json", "link/../../a"),
+        ("a/vit", "."),
+        ("a/vit", "a/.."),
+        ("a/vit", "a/vit/.."),
     ],
 )
 @pytest.mark.parametrize("restored", [False, True])

@@ -140,7 +140,7 @@ def target_of(path: Path, out: str | PathLike[str] | None, word: str, *, alone: 
         if is_file and (not alone or is_folder(source)):
             raise no_folder(given)
         whole = is_file or (alone and is_folder(source))
-        target = given if whole else given / name
+        target = named(given) if whole else given / name
     if _same(path, target):
         hint = "choose another name with -o"
         raise OutputError("CS072", "the output is the source itself", where=target, hint=hint)

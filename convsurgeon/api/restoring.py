@@ -119,7 +119,7 @@ def _folder(
     found = {p: (file, _recipe(file)) for p in paths for file in [read_safetensors(p, limit)]}
     if not any(recipe for _, recipe in found.values()):
         raise _no_recipe(folder)
-    target = _folder_target(folder) if out is None else Path(out)
+    target = _folder_target(folder) if out is None else named(Path(out))
     check_outside(target, folder, "restored")
     check_spared(target, [folder, *found])
     indexes = dict(_renamed_indexes(folder, [file for file, _ in found.values()]))
