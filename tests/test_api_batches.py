@@ -300,6 +300,28 @@ def test_an_output_inside_the_folder_that_is_copied(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
+@pytest.mark.parametrize("recursive", [False, True])
+def test_temporaries_are_no_side_files(tmp_path: Path, *, recursive: bool) -> None:
+    """Half a file, of a run that was killed or is at work; the next run of its target removes it."""
+    folder = tmp_path / "vit"
+    model_file(folder / "model.safetensors")
+    (folder / ".gitattributes").write_text("x")
+    (folder / "sub").mkdir()
+    for place in (folder, folder / "sub"):
+        (place / ".model.linear.safetensors.0a1b2c3d.convsurgeon-tmp").write_bytes(b"half")
+        model_file(place / ".sub.linear.0a1b2c3d.convsurgeon-tmp" / "model.safetensors")
+    (folder / "sub" / "notes.txt").write_text("y")
+    cs.swap(folder, geometry=STATED, recursive=recursive)
+    inner = {"sub", "sub/notes.txt"} if recursive else set()
+    expected = {".gitattributes", "model.safetensors", *inner}
+    assert listing(tmp_path / "vit.linear").keys() == expected
+    for place in (tmp_path / "vit.linear", tmp_path / "vit.linear" / "sub"):
+        if place.is_dir():
+            (place / ".x.0a1b2c3d.convsurgeon-tmp").write_bytes(b"half")
+    cs.restore(tmp_path / "vit.linear", tmp_path / "again")
+    assert listing(tmp_path / "again").keys() == expected
+
+
 @pytest.mark.parametrize("by_index", [True, False])
 def test_only_shards_with_rewritten_tensors_change(by_index: bool, tmp_path: Path) -> None:
     index = model_shards(tmp_path / "big")

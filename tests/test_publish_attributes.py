@@ -115,14 +115,14 @@ def test_further_names_of_a_replaced_file_are_said(tmp_path: Path) -> None:
     model = model_file(tmp_path / "model.safetensors")
     target = tmp_path / "out.safetensors"
     target.write_bytes(b"old")
-    os.link(target, tmp_path / "twin")
+    os.link(target, tmp_path / "twin.safetensors")
     command = ("swap", model, "-o", target, "--force", *EMBED, "--verify", "bits")
     ran = invoke(*command)
     assert ran.code == 0
     assert "further names (hard links), which keep the old bytes" in " ".join(ran.out.split())
-    assert (tmp_path / "twin").read_bytes() == b"old"
+    assert (tmp_path / "twin.safetensors").read_bytes() == b"old"
     (tmp_path / "again").hardlink_to(target)
-    ran = invoke("restore", target, "-o", tmp_path / "twin", "--force")
+    ran = invoke("restore", target, "-o", tmp_path / "twin.safetensors", "--force")
     assert (ran.code, "hard links" in ran.out) == (0, False)
 
 

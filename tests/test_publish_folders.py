@@ -18,7 +18,8 @@ from convsurgeon.errors import OutputError
 from convsurgeon.store import FileDraft, FolderDraft, Outcome
 from convsurgeon.store import publish as publishing
 from convsurgeon.store.exchange import exchange
-from convsurgeon.store.files import OLD, TEMPORARY
+from convsurgeon.store.files import OLD
+from convsurgeon.store.listing import TEMPORARY
 from tests.files import listing
 
 FILES = {

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from convsurgeon.errors import OutputError
-from convsurgeon.store.files import TEMPORARY, remove, remove_stale, writing
+from convsurgeon.store.files import remove, remove_stale, writing
 from convsurgeon.store.interrupts import Hold, uninterrupted
+from convsurgeon.store.listing import TEMPORARY
 
 
 class Outcome(StrEnum):

@@ -13,12 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convsurgeon.errors import NotSyncedError, OutputError
-from convsurgeon.store.listing import below
+from convsurgeon.store.listing import TEMPORARY, below
 from convsurgeon.store.parts import COMPARED
 from convsurgeon.store.source import Ready, whole
 
-TEMPORARY = ".convsurgeon-tmp"
-"""How the name of every temporary file and folder ends."""
 OLD = f".old{TEMPORARY}"
 """How the name of a folder ends while another takes its place."""
 

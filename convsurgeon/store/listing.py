@@ -13,6 +13,9 @@ from pathlib import Path
 
 from convsurgeon.store.opening import unreadable
 
+TEMPORARY = ".convsurgeon-tmp"
+"""How the name of every temporary file and folder ends; it begins with a dot."""
+
 
 def is_folder(path: Path) -> bool:
     """Tell whether an existing path is a folder, or leads to one.
@@ -29,12 +32,16 @@ def is_folder(path: Path) -> bool:
 def below(folder: Path) -> Iterator[Path]:
     """Yield everything below a folder, links to folders as links.
 
+    Temporaries are left out: one is half a file that another run writes, or that a run left.
+
     Raises:
         OSError: where a part of it cannot be listed.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
             path = folder / entry.name
+            if _is_temporary(path):
+                continue
             yield path
             if entry.is_dir(follow_symlinks=False):
                 yield from below(path)
@@ -48,7 +55,7 @@ def files_of(folder: Path, *, recursive: bool) -> list[Path]:
     """
     try:
         found = list(below(folder) if recursive else folder.iterdir())
-        return [path for path in sorted(found) if _is_file(path)]
+        return [path for path in sorted(found) if not _is_temporary(path) and _is_file(path)]
     except OSError as error:
         raise unreadable(Path(os.fsdecode(error.filename or folder)), error) from None
 
@@ -63,6 +70,10 @@ def folders_of(folder: Path) -> list[Path]:
         return [folder, *sorted(p for p in below(folder) if stat.S_ISDIR(p.lstat().st_mode))]
     except OSError as error:
         raise unreadable(Path(os.fsdecode(error.filename or folder)), error) from None
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
 def _is_file(path: Path) -> bool:
