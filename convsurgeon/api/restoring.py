@@ -85,7 +85,7 @@ def restore(
 def _file(
     source: Path, out: str | PathLike[str] | None, *, force: bool, limit: int
 ) -> RestoreReport:
-    if source.name.endswith(INDEX_SUFFIX):
+    if source.name.endswith(INDEX_SUFFIX) and os.path.isfile(source):  # noqa: PTH113
         message = "an index is restored with its folder, or in place"
         raise UsageError("CS090", message, where=source, hint="name the folder, or add --in-place")
     file = read_safetensors(source, limit)
