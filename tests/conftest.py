@@ -1,9 +1,15 @@
 """Settings that every test shares."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell lets its background jobs ignore Ctrl-C, and what they start ignores it too: the tests that
+# send it would wait for nothing.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch is imported: workers side by side that wait for each other's threads take ten times
 # as long for the small layers of the tests. Processes that a test starts inherit it.

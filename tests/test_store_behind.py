@@ -6,22 +6,28 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import convsurgeon as cs
+from convsurgeon.api import work
 from convsurgeon.errors import ConvsurgeonError, NotEquivalentError, OutputError, UnreadableError
+from convsurgeon.proof import FileVerdict, compare
 from convsurgeon.store import (
     Extent,
     FileDraft,
     FolderDraft,
     Part,
+    Source,
+    begins_alike,
     behind,
     copying,
     read_safetensors,
 )
+from convsurgeon.store.interrupts import INTERRUPTS
 from tests.cli_helpers import model_file
 from tests.files import framed
 
@@ -98,12 +104,82 @@ def test_what_is_not_written_yet_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("two")
+def test_places_in_it_are_waited_for_as_well(tmp_path: Path) -> None:
+    steps = Steps(PREFIX, DATA)
+    steps.allowed.release()
+    with (
+        FileDraft(tmp_path / "out", force=False) as draft,
+        draft.following(steps, len(CONTENT)) as written,
+        written.file().reader() as reader,
+    ):
+        threading.Timer(0.05, steps.allowed.release).start()
+        (extent,) = map(extent_of, reader.parts(0, 64))
+        assert steps.given == 2
+        assert written.path.read_bytes()[slice(*extent)] == DATA
+
+
+@pytest.mark.usefixtures("two")
+def test_a_copy_is_compared_only_as_far_as_it_is_there(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
+    steps = Steps(PREFIX, DATA)
+    steps.allowed.release()
+    with FolderDraft(tmp_path / "out", force=False) as draft:
+        with draft.following("copy", steps, len(CONTENT)) as written:
+            threading.Timer(0.05, steps.allowed.release).start()
+            assert begins_alike(source, written.path, written.ready)
+        draft.publish()
+
+
+@pytest.mark.usefixtures("two")
 def test_who_reads_less_than_all_still_gets_all(tmp_path: Path) -> None:
+    steps = Steps(PREFIX, DATA)
+    steps.allowed.release()
     with FileDraft(tmp_path / "out", force=False) as draft:
-        with draft.following([PREFIX, DATA], len(CONTENT)) as written:
+        with draft.following(steps, len(CONTENT)) as written:
             written.ready(1)
+            threading.Timer(0.05, steps.allowed.release).start()
         draft.publish()
     assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("two")
+def test_a_sync_that_fails_after_all_was_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = threading.Event()
+
+    def failing(_: int) -> None:
+        assert read.wait(30)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with (
+        pytest.raises(OutputError, match="Input/output error"),
+        FileDraft(tmp_path / "out", force=False) as draft,
+    ):
+        with draft.following([PREFIX, DATA], len(CONTENT)) as written:
+            written.ready(len(CONTENT))
+            threading.Timer(0.05, read.set).start()
+        draft.publish()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to ask")
+@pytest.mark.usefixtures("two")
+def test_the_writer_leaves_signals_to_the_main_thread(tmp_path: Path) -> None:
+    steps = Steps(PREFIX, DATA)
+    steps.allowed.release()
+    with (
+        FileDraft(tmp_path / "out", force=False) as draft,
+        draft.following(steps, len(CONTENT)) as written,
+    ):
+        written.ready(1)
+        (writer,) = (one for one in threading.enumerate() if "writes" in one.name)
+        status = Path(f"/proc/self/task/{writer.native_id}/status").read_text().splitlines()
+        (mask,) = (int(row.split()[1], 16) for row in status if row.startswith("SigBlk"))
+        steps.allowed.release()
+    assert all(mask >> (number - 1) & 1 for number in INTERRUPTS)
 
 
 def test_files_are_the_same_either_way(
@@ -287,6 +363,20 @@ def test_a_source_that_changes_meanwhile_is_to_blame(
     assert {path.name for path in model.parent.iterdir()} == {"model.safetensors", "notes.txt"}
 
 
+def test_a_source_that_changes_during_the_proof_is_to_blame(
+    model: Path, either_writer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meddle(source: Source, written: Source, **options: Any) -> FileVerdict:
+        found = compare(source, written, **options)
+        os.utime(model, ns=(1, 1))
+        return replace(found, differences=("a tensor has other bytes",))
+
+    monkeypatch.setattr(work, "compare", meddle)
+    with pytest.raises(UnreadableError, match="changed while it was read"):
+        cs.swap(model, model.with_name("out.safetensors"), geometry=STATED, verify="bits")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to ask")
 def test_small_files_of_a_folder_are_synced_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
