@@ -272,6 +272,39 @@ def test_a_norm_that_cannot_follow_is_named_where_rows_stay_rows() -> None:
     assert close(model(words()), want)
 
 
+class Doubled(nn.LayerNorm):
+    """As those of vision models that turn maps around, or add a gain."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return 2 * super().forward(input)
+
+
+def with_a_buffer() -> nn.LayerNorm:
+    norm = nn.LayerNorm(6)
+    norm.register_buffer("seen", torch.zeros(1))
+    return norm
+
+
+def test_a_norm_that_is_more_than_a_norm_stays() -> None:
+    """What its class or its tables have beside a weight and a bias would be gone."""
+    for norm, code in ((Doubled(6), "CS007"), (with_a_buffer(), "CS024")):
+        model = mlp()
+        model[0] = norm.double()
+        want, names = model(words()), list(model.state_dict())
+        notes = cs.swap_module(model, **MEMORY).files[0].notes
+        assert notes[1] == "layer norms over channels: 0"
+        assert notes[2].endswith(f"({code})")
+        assert close(model(words()), want)
+        assert list(model.state_dict()) == names
+        cs.restore_module(model)
+        assert rows(cs.swap_module(model, **MAPS))["1"].code == "CS088"
+    back = mlp()
+    cs.swap_module(back, **MEMORY)
+    back[0].register_buffer("seen", torch.zeros(1))
+    (stays,) = cs.restore_module(back).refused
+    assert (stays.module, stays.code) == ("0", "CS024")
+
+
 def test_a_norm_without_parameters_and_one_of_two_names() -> None:
     model = mlp()
     model[0] = nn.LayerNorm(6, elementwise_affine=False).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,40 @@ def test_both_agree(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
     found = examine(torch, conv)[""]
     assert found.geometry is not None
     assert (inexact(conv) is None) == (obstacles(found.geometry) is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "there"),
+    [
+        *[("stride", value, True) for value in (2, (2,), [2, 2])],
+        *[("padding", value, True) for value in (0, [0], "valid")],
+        *[("dilation", value, True) for value in (1, [1, 1])],
+        *[("stride", 1, False), ("padding", 1, False), ("padding", [1], False)],
+        *[("dilation", 2, False), ("dilation", (2,), False)],
+    ],
+)
+def test_a_size_that_somebody_set(name: str, value: object, *, there: bool) -> None:
+    """Torch takes one number, or a list, where its own constructor leaves a tuple."""
+    conv = nn.Conv2d(3, 4, 2, 2)
+    setattr(conv, name, value)
+    assert (inexact(conv) is None) == there
+    found = examine(torch, conv)[""].geometry
+    assert found is not None
+    assert (obstacles(found) is None) == there
+
+
+def test_what_pads_by_a_mode_was_worked_out_before() -> None:
+    conv, other = (nn.Conv2d(3, 4, 2, 2, 1, padding_mode="reflect") for _ in range(2))
+    conv.padding = (0, 0)
+    assert conv(torch.zeros(1, 3, 4, 4)).shape == other(torch.zeros(1, 3, 4, 4)).shape
+    assert inexact(conv) == "padding (0, 0) is not 0 in mode 'reflect'"
+    refusal = examine(torch, conv)[""].refusal
+    assert refusal is not None
+    assert refusal.code == "CS013"
+    late = nn.Conv2d(3, 4, 2, 2)
+    late.padding_mode = "reflect"
+    assert inexact(late) is None
+    assert examine(torch, late)[""].refusal is None
 
 
 def test_the_border_has_two_sides() -> None:

@@ -116,13 +116,26 @@ def _stranger(nn: Any, module: Any, weight: Any) -> Found | None:
 
 
 def _conv(module: Any, form: str, shape: tuple[int, ...]) -> Found:
-    kernel, padding = tuple(module.kernel_size), module.padding
+    axes, padding = len(shape) - 2, module.padding
+    kernel = _spread(module.kernel_size, axes)
     if padding == "valid" or (padding == "same" and set(kernel) == {1}):
-        padding = (0,) * len(kernel)
+        padding = 0
     if padding == "same":
         return Found(form, shape, refusal=Refusal("CS013", "padding 'same'"))
-    if module.padding_mode != "zeros" and any(padding):
+    padding = _spread(padding, axes)
+    # What other modes pad by was worked out when the layer was made: a later `padding` is not read.
+    beyond = module.padding_mode != "zeros" and (
+        *padding,
+        *module._reversed_padding_repeated_twice,  # noqa: SLF001 (torch shows it nowhere)
+    )
+    if beyond and any(beyond):
         text = f"padding mode {module.padding_mode!r}"
         return Found(form, shape, refusal=Refusal("CS013", text))
-    sizes = (kernel, tuple(module.stride), tuple(padding), tuple(module.dilation))
+    sizes = (kernel, _spread(module.stride, axes), padding, _spread(module.dilation, axes))
     return Found(form, shape, Geometry(*sizes, module.groups))
+
+
+def _spread(value: Any, axes: int) -> tuple[int, ...]:
+    """Return a size along each axis, as torch reads one that somebody set as a single number."""
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    return sizes * axes if len(sizes) == 1 else sizes

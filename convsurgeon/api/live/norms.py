@@ -12,13 +12,29 @@ from typing import TYPE_CHECKING, Self
 from convsurgeon.api.live.channels import Channels
 from convsurgeon.api.live.exchange import Built, Wanted
 from convsurgeon.api.live.keeping import bare, carry
-from convsurgeon.api.live.objections import SAME_PARAMETERS, STANDING, taken_by
+from convsurgeon.api.live.objections import (
+    SAME_PARAMETERS,
+    STANDING,
+    Standing,
+    holds_more,
+    taken_by,
+)
 from convsurgeon.api.live.survey import Survey
+from convsurgeon.geometry import Refusal
 from convsurgeon.nn import ChannelNorm
 from convsurgeon.rearrangement import unmoved
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def another_class(it: Standing) -> Refusal | None:
+    """Refuse what is derived from nn.LayerNorm: it may turn its input around, or compute more."""
+    from torch import nn
+
+    if type(it.module) is nn.LayerNorm:
+        return None
+    return Refusal("CS007", f"a {it.kind}, which may compute something else than a torch layer")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,7 +73,7 @@ class Norms:
 
     def wanted(self) -> Iterator[Wanted]:
         """Yield what is to be built, once for each."""
-        objections = (*STANDING, *SAME_PARAMETERS, taken_by(ChannelNorm))
+        objections = (*STANDING, another_class, *SAME_PARAMETERS, holds_more, taken_by(ChannelNorm))
         for norm in {id(m): m for m in self.named.values()}.values():
             yield Wanted(norm, self.make, unmoved(norm.normalized_shape), objections, "CS007")
 

@@ -165,11 +165,12 @@ def _gradient_hooks(it: Standing, name: str) -> Refusal | None:
 
 def holds_more(it: Standing) -> Refusal | None:
     """Refuse buffers, parameters and children beside what a layer or a drop-in has by itself."""
-    holders, known = holders_of(it.module), {"weight", "bias"}
+    holders = holders_of(it.module)
+    known = {("_parameters", "weight"), ("_parameters", "bias")}
     if it.module not in holders:
-        known |= {"linear", "compute", "parts"}
-    tables = (vars(one)[table] for one in {it.module, *holders} for table in _TABLES)
-    more = sorted({name for table in tables for name in table} - known)
+        known |= {("_modules", "linear"), ("_modules", "parts"), ("_buffers", "compute")}
+    every = {(t, name) for one in {it.module, *holders} for t in _TABLES for name in vars(one)[t]}
+    more = sorted(f"a buffer {n}" if n in {"weight", "bias"} else n for _, n in every - known)
     if not more:
         return None
     return Refusal("CS024", f"it holds {', '.join(more)} beside its weight and bias")

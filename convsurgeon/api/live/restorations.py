@@ -19,6 +19,7 @@ from convsurgeon.api.live.objections import (
     Objection,
     class_changed,
     gradient_hooks_of_bias,
+    holds_more,
     inner_replaced,
     taken_by,
     takes_maps,
@@ -88,7 +89,7 @@ def _rows() -> tuple[Restoration, ...]:
             (ChannelNorm,),
             ChannelNorm.to_norm,
             lambda norm: unmoved(norm.normalized_shape),
-            (*first, *SAME_PARAMETERS, taken_by(nn.LayerNorm)),
+            (*first, *SAME_PARAMETERS, holds_more, taken_by(nn.LayerNorm)),
         ),
     )
 

@@ -190,7 +190,9 @@ def declared_shape(module: nn.Module) -> tuple[int, ...] | None:
         return None
     if isinstance(module, nn.Linear):
         return (module.out_features, module.in_features)
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    # What somebody set as a single number is no declaration: torch reads the weight's shape.
+    many = not isinstance(module.kernel_size, int)
+    if many and isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
     return None
 
