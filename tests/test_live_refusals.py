@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,30 @@ def test_a_drop_in_refuses_what_was_compiled_in_place() -> None:
         GemmConv2d.from_conv(one)
 
 
+class Note:
+    def __init__(self, child: nn.Module) -> None:
+        self.child = child
+
+    def call(self, x: Tensor) -> object:
+        return self.child(x)
+
+
+HOLDS: dict[str, Callable[[Any], object]] = {
+    "list": lambda m: [m],
+    "tuple": lambda m: (m,),
+    "dict": lambda m: {"a": m},
+    "lists of lists": lambda m: [[1, "a"], [(2, [m])]],
+    "lists in a dict": lambda m: {"a": [m]},
+    "deque": lambda m: deque([m]),
+    "method": lambda m: m.forward,
+    "partial": lambda m: partial(m.forward, torch.zeros(1)),
+    "closure": lambda m: lambda x: m(2 * x),
+    "default": lambda m: lambda x, m=m: m(x),
+    "object": Note,
+    "object's method": lambda m: [partial(Note(m).call)],
+}
+
+
 class Holder(nn.Module):
     def __init__(self, child: nn.Module, aside: object) -> None:
         super().__init__()
@@ -143,7 +169,7 @@ class Holder(nn.Module):
 
 
 @every_way
-@pytest.mark.parametrize("hold", [lambda m: [m], lambda m: (m,), lambda m: {"a": m}])
+@pytest.mark.parametrize("hold", HOLDS.values(), ids=HOLDS)
 def test_what_something_holds_that_is_no_parent(
     options: dict[str, Any], hold: Callable[[nn.Module], object]
 ) -> None:
@@ -151,7 +177,9 @@ def test_what_something_holds_that_is_no_parent(
     code, reason = refusal(Holder(child, hold(child)), "child", **options)
     assert (code, reason) == ("CS022", "Holder.aside holds it too, and not as a child")
     other = layer(options)
-    vars(other)["note"] = [1, "no module"]
+    loop: list[object] = [1, "no module", Note, torch.zeros(2), lambda: loop]
+    loop.append(loop)
+    vars(other)["note"] = loop
     assert rows(cs.swap_module(Holder(other, [nn.ReLU()]), **options))["child"].rewrite
 
 

@@ -235,7 +235,7 @@ def cut_at(limit: int) -> Objection:
     return cut
 
 
-STANDING = (the_model_itself, the_compiled_itself, held_aside, sharded)
+STANDING = (the_model_itself, the_compiled_itself, sharded, held_aside)
 """What is asked of every layer: can another module stand there at all?"""
 
 SAME_PARAMETERS = (forward_replaced, no_plain_tensor, narrow_backward_hooks, bound_hooks)

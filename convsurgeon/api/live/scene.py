@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from convsurgeon.api.live.inside import modules_in
 from convsurgeon.api.live.reading import weights_read
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ class Scene:
         found = {}
         for module in self.model.modules():
             for name, value in vars(module).items():
-                if name != "_modules":
+                # What a hook knows is asked elsewhere; its module is handed to it.
+                if name != "_modules" and "hook" not in name:
                     place = f"{type(module).__name__}.{name}"
-                    found.update({id(held): place for held in _held(value)})
+                    found.update({id(held): place for held in modules_in(value)})
         return found
 
     @cached_property
@@ -95,12 +97,3 @@ class Scene:
     def _instances(self, name: tuple[str, str]) -> Iterator[nn.Module]:
         kind = getattr(sys.modules.get(name[0]), name[1], None)
         return (m for m in self.model.modules() if kind is not None and isinstance(m, kind))
-
-
-def _held(value: object) -> list[nn.Module]:
-    """Return the modules that an attribute holds, directly or in a container."""
-    from torch import nn
-
-    members = list(value.values()) if isinstance(value, dict) else value
-    many = members if isinstance(members, (list, tuple, set, frozenset)) else [members]
-    return [one for one in many if isinstance(one, nn.Module)]

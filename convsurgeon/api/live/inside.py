@@ -1,0 +1,75 @@
+"""Which modules an attribute holds, however deep in what is no module.
+
+A layer that its parent also keeps in a list of lists, or in a function that it calls, is called
+from there: another module in its place would stand beside the one that computes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_DEPTH = 5
+# Asked as the classes of Python do it, not as a subclass may.
+_CONTAINERS: tuple[type[Any], ...] = (list, tuple, set, frozenset, deque)
+# Nothing is behind these, and a list may hold a million of them.
+_LEAVES = (str, bytes, bytearray, int, float, complex, type(None), type, ModuleType)
+
+
+def modules_in(value: object) -> Iterator[nn.Module]:
+    """Yield the modules that a value holds: itself, in containers, functions, and plain objects.
+
+    Attributes are read where they are stored, so that no code of theirs runs; what a module holds
+    itself is not looked at, nor what a value holds weakly.
+    """
+    return _inside(value, _DEPTH, set())
+
+
+def _inside(value: object, depth: int, seen: set[int]) -> Iterator[nn.Module]:
+    from torch import Tensor, nn
+
+    if isinstance(value, nn.Module):
+        yield value
+    elif depth and not isinstance(value, (*_LEAVES, Tensor)) and id(value) not in seen:
+        seen.add(id(value))
+        for part in _parts(value):
+            yield from _inside(part, depth - 1, seen)
+
+
+def _parts(value: object) -> Iterator[object]:
+    container = next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+    if container is not None:
+        yield from container.__iter__(value)
+    elif isinstance(value, dict):
+        yield from dict.values(value)
+    elif isinstance(value, partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        yield from (value.__self__, value.__func__)
+    elif isinstance(value, FunctionType):
+        yield from (*(value.__closure__ or ()), *(value.__defaults__ or ()))
+    elif isinstance(value, CellType):
+        yield from _content(value)
+    else:
+        yield from _attributes(value)
+
+
+def _attributes(value: object) -> Iterator[object]:
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return
+    yield from dict.values(found) if isinstance(found, dict) else ()
+
+
+def _content(cell: CellType) -> Iterator[object]:
+    try:
+        yield cell.cell_contents
+    except ValueError:  # a variable that nothing was put into yet
+        return
