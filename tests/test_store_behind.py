@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from convsurgeon.store import (
 )
 from convsurgeon.store.interrupts import INTERRUPTS
 from tests.cli_helpers import model_file
+from tests.faulty import fail_at
 from tests.files import framed
 
 STATED = ["embed.proj=s2"]
@@ -229,17 +230,6 @@ def test_without_room_for_a_thread_it_is_written_first(
     assert cs.verify(model, out, function=False).equivalent
 
 
-def fail_at(name: str, number: int) -> Callable[..., object]:
-    real, calls = getattr(os, name), iter(range(1000))
-
-    def call(*arguments: object) -> object:
-        if next(calls) == number:
-            raise OSError(5, "Input/output error")
-        return real(*arguments)
-
-    return call
-
-
 @pytest.mark.parametrize(("call", "number"), [("pwrite", 0), ("ftruncate", 0), ("fsync", 0)])
 def test_what_the_writer_is_refused_is_told(
     model: Path, either_writer: bool, call: str, number: int, monkeypatch: pytest.MonkeyPatch
@@ -374,64 +364,6 @@ def test_a_source_that_changes_during_the_proof_is_to_blame(
     monkeypatch.setattr(work, "compare", meddle)
     with pytest.raises(UnreadableError, match="changed while it was read"):
         cs.swap(model, model.with_name("out.safetensors"), geometry=STATED, verify="bits")
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to ask")
-def test_small_files_of_a_folder_are_synced_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events: list[str] = []
-    fsync = os.fsync
-
-    def synced(fd: int) -> None:
-        events.append(f"sync {Path(f'/proc/self/fd/{fd}').readlink().name}")
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", synced)
-    count = 70
-    with FolderDraft(tmp_path / "out", force=False) as draft:
-        for number in range(count):
-            draft.write(f"{number:03}", [b"x"])
-            events.append(f"written {number:03}")
-        draft.publish()
-        events.append("published")
-    names = [f"{number:03}" for number in range(count)]
-    assert sorted(event for event in events if event[:4] == "sync" and event[5:] in names) == [
-        f"sync {name}" for name in names
-    ]
-    assert events.index("written 020") < events.index("sync 000")  # not one by one
-    assert events.index("sync 000") < events.index("written 040")  # nor all at the end
-    assert max(events.index(f"sync {name}") for name in names) < events.index("published")
-
-
-def test_a_large_file_of_a_folder_is_synced_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    fsync = os.fsync
-
-    def sync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_size)
-        fsync(fd)
-
-    monkeypatch.setattr(os, "fsync", sync)
-    with FolderDraft(tmp_path / "out", force=False) as draft:
-        draft.write("large", [bytes(1 << 20)])
-        assert synced == [1 << 20]
-
-
-def test_a_small_file_that_cannot_be_synced_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "fsync", fail_at("fsync", 1))
-    with (
-        pytest.raises(OutputError, match=r"sub.b.*Input/output error"),
-        FolderDraft(tmp_path / "out", force=False) as draft,
-    ):
-        for name in "abc":
-            draft.write(f"sub/{name}", [b"x"])
-        draft.publish()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_header_is_held_to_the_size_that_is_to_come(two: None, tmp_path: Path) -> None:
