@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convsurgeon.evidence import Level
-from convsurgeon.geometry import Geometry
+from convsurgeon.geometry import Geometry, times
 from convsurgeon.sources.catalogue.fingerprint import FingerprintSpeaker
 from convsurgeon.sources.catalogue.outline import Tensor
 from tests.made_rows import FILLER, Row, Shape, Small, ask, conv, row, said, shapes_of
@@ -163,6 +163,16 @@ def test_a_stride_that_follows_the_kernel() -> None:
     assert said(with_one_that_overlaps, eight, P) == "not known with kernel 8×8"
 
 
+@pytest.mark.parametrize("shape", [(8, 16, 16, 3), (16, 16, 3, 8), (8, 1, 1, 24)])
+def test_a_kernel_that_is_square_in_another_order_of_axes(shape: Shape) -> None:
+    """Such are channel-last weights of a file whose metadata does not say so."""
+    rows = [vit("a", family="vit"), vit("b", 2, (8, 3, 2, 2), family="vit")]
+    assert said(rows, file(shape), P).startswith("known with kernel 2×2, 4×4, not with ")
+    for other in ((8, 3, 16, 16), (8, 3, 16, 8)):
+        words = f"conv2d kernel {times(other[2:])}, stride {times(other[2:])}"
+        assert said(rows, file(other), P) == words
+
+
 def test_code_that_takes_stride_and_kernel_from_one_place() -> None:
     field, other = [{"f": "patch_size"}] * 2, [{"f": "stride"}] * 2
     told = {"padding": [0, 0], "dilation": [1, 1], "groups": 1, "kernel": field}
@@ -236,6 +246,16 @@ def test_the_first_block_of_each_stage_has_another_stride() -> None:
     assert said(rows, deeper, "layer.1.0.weight") == "the architectures disagree"
     both = [*rows, stages({**plan, "1.2": 1}, "deeper")]
     assert said(both, deeper, "layer.1.0.weight") == "conv2d kernel 2×2, stride 2×2"
+
+
+def test_the_place_tells_nothing_of_a_kernel_that_nobody_has_there() -> None:
+    """A 1x1 has stride 1 at some places, as the 3x3 beside it: a 5x5 there is no patchify."""
+    at = {"0.0": (1, 1), "0.1": (1, 2), "1.0": (3, 1)}
+    rows = [row("net", {f"l.{a}.weight": ((8, 8, k, k), conv(s)) for a, (k, s) in at.items()})]
+    known = shapes_of(rows[0])
+    assert said(rows, known, "l.0.0.weight") == "conv2d kernel 1×1, stride 1×1"
+    fork = {**known, "l.0.0.weight": (8, 8, 5, 5)}
+    assert said(rows, fork, "l.0.0.weight") == "not known with kernel 5×5"
 
 
 def test_two_that_have_the_same_places_and_other_strides() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 from typing import Any, Self
 
@@ -93,17 +94,31 @@ def judge(slot: Slot, subtree: Subtree, body: Body, element: str, member: Member
     if reason := _misfit(slot, subtree, body, member):
         return Opinion(None, reason)
     if len(slot.said) == 1:
-        return _of_one(slot, member.shape[2:])
+        return _of_one(slot, member.shape)
     own = member.numbers[subtree.depth :]
     return _of_several(slot, member.shape[2:], subtree.places(element), own)
 
 
-def _of_one(slot: Slot, kernel: tuple[int, ...]) -> Opinion:
-    only = slot.said[0]
-    if kernel in only.kernels or slot.any_kernel:
+def _of_one(slot: Slot, shape: tuple[int, ...]) -> Opinion:
+    only, kernel = slot.said[0], shape[2:]
+    if kernel in only.kernels or (slot.any_kernel and not _turned(shape, only.kernels)):
         return Opinion(only)
     seen = ", ".join(sorted(times(k) for k in only.kernels))
     return Opinion(None, f"known with kernel {seen}, not with {times(kernel)}")
+
+
+def _turned(shape: tuple[int, ...], known: frozenset[tuple[int, ...]]) -> bool:
+    """Tell whether a weight looks stored in another order of axes than `[O, C, *kernel]`.
+
+    Known kernels are square; this is, in `[O, *kernel, C]` or `[*kernel, C, O]` and only there.
+    """
+    return not _like(shape[2:], known) and any(_like(k, known) for k in (shape[1:-1], shape[:-2]))
+
+
+def _like(kernel: tuple[int, ...], known: frozenset[tuple[int, ...]]) -> bool:
+    """Tell whether those axes are equal that are equal in every known kernel."""
+    pairs = combinations(range(len(kernel)), 2)
+    return all(kernel[a] == kernel[b] for a, b in pairs if all(k[a] == k[b] for k in known))
 
 
 def _of_several(
@@ -116,7 +131,9 @@ def _of_several(
     told = (slot.positions or {}).get(places.digest)
     if told is not None:
         outcome = told[bisect_left(places.numbers, own)]
-        return Opinion(next(said for said in slot.said if said.outcome == outcome))
+        said = next(said for said in slot.said if said.outcome == outcome)
+        if kernel in said.kernels:  # else a place that others know holds another layer here
+            return Opinion(said)
     if fitting:
         return Opinion(None, "the architectures disagree", tuple(fitting))
     return Opinion(None, f"not known with kernel {times(kernel)}")
