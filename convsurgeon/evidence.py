@@ -136,19 +136,27 @@ def weigh(module: str, statements: Iterable[Statement]) -> Weighed:
             continue
         fatal = next((one for one in opponents if _fatal(one, other)), None)
         one = fatal or opponents[0]  # one warning for each that is overruled
-        text = f"{one.named} says {one.says()}, {other.named} says {other.says()}"
         if fatal:
             hint = "find out which is right, and leave the other away"
-            message = f"evidence disagrees: {text}"
+            message = f"evidence disagrees: {_both(one, other)}"
             raise ContradictionError("CS060", message, where=module, hint=hint)
-        warnings.append(f"{module}: {text}; the first is used")
+        warnings.append(f"{module}: {_both(one, other)}; the first is used")
     inferred = best.level is Level.FINGERPRINT
     # An inference counts only where no statement exists, not even one that cannot tell.
     heard = [s for s in ranked if inferred or _is_stated(s)]
     refusing = next((s for s in heard if s.refusal), None)
     knowing = next((s for s in heard if s.geometry is not None), None)
     agreed = [s for s in (refusing, knowing) if s and not s.contradicts(best)]
-    return Weighed(agreed[0] if agreed else best, tuple(warnings))
+    chosen = agreed[0] if agreed else best
+    if chosen.geometry is not None and not chosen.refusal:
+        # What stands against a rewrite contradicts no geometry; an inference of it goes unheard.
+        unheard = (s for s in ranked if s.refusal and not s.contradicts(chosen))
+        warnings += [f"{module}: {_both(chosen, s)}; the first is used" for s in unheard]
+    return Weighed(chosen, tuple(warnings))
+
+
+def _both(one: Statement, other: Statement) -> str:
+    return f"{one.named} says {one.says()}, {other.named} says {other.says()}"
 
 
 def in_words(level: str, source: str) -> str:

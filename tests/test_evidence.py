@@ -105,7 +105,9 @@ def test_a_known_obstacle_is_kept_unless_it_is_only_inferred(pair: tuple[Level, 
     weighed = weigh("proj", [knowing, refusing])
     vetoed = refusing.level is not FINGERPRINT or knowing.level is FINGERPRINT
     assert weighed.statement == (refusing if vetoed else knowing)
-    assert weighed.warnings == ()
+    words = [f"{knowing.source} says", "an inference from", "says a StdConv2d; the first is used"]
+    assert len(weighed.warnings) == (not vetoed)
+    assert all(word in warning for warning in weighed.warnings for word in words)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
