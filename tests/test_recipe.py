@@ -105,7 +105,7 @@ DAMAGES: list[tuple[tuple[str | int, ...], list[Any]]] = [
     ((*FIRST_STEP, "to", "shape"), [None, [], [48], [12, 4], [4, 13], [4, 3, 2, 2], [HUGE, 12], ["4", 12]]),
     ((*FIRST_STEP, "geometry"), [None, [], {}]),
     ((*FIRST_STEP, "geometry", "kernel"), [None, [], [2], [4, 1], [2, 2, 1], [2, "2"]]),
-    ((*FIRST_STEP, "geometry", "stride"), [None, [2], [2, 0], [2, 2.0]]),
+    ((*FIRST_STEP, "geometry", "stride"), [None, [2], [2, 0], [2, 2.0], [2, 1], [1, 1], [4, 4]]),
     ((*FIRST_STEP, "geometry", "padding"), [None, [0], [0, -1]]),
     ((*FIRST_STEP, "geometry", "dilation"), [None, [1], [0, 1]]),
     ((*FIRST_STEP, "geometry", "groups"), [None, 0, True, "1"]),

@@ -126,6 +126,8 @@ class Step:
             raise ValueError(f"step for {self.key!r} names other forms than its shapes have")
         if self.layout not in LAYOUTS or conv[2:] != self.geometry.kernel or min(conv) < 1:
             raise ValueError(f"step for {self.key!r} does not fit together")
+        if self.target_form == LINEAR and self.geometry.stride != self.geometry.kernel:
+            raise ValueError(f"step for {self.key!r} makes a Linear of windows that are no patches")
         _ = self.arrangement  # raises where the shapes do not hold the same elements
         _ = self.names  # raises where the key is no weight, or has no child to lose
 
