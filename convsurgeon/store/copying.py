@@ -22,6 +22,10 @@ STEP = 32 << 20
 is given the last step to write."""
 
 
+_WORTH_GIVING = 1 << 18
+"""Bytes at the end of a file that the disk is given at once: the sync may be some files away."""
+
+
 def unheard(_: int) -> None:
     """Tell nobody how many bytes were written."""
 
@@ -47,6 +51,7 @@ def write_parts(fd: int, parts: Iterable[Part], target: Path, written: Written =
         else:
             file.write(part)
     os.ftruncate(fd, file.size)  # a hole at the end is not there until somebody says so
+    file.give(_WORTH_GIVING)
 
 
 class _NewFile:
@@ -143,7 +148,11 @@ class _NewFile:
 
     def _grown(self, count: int) -> None:
         self.size += count
-        if self.size - self._given >= STEP:
+        self.give(STEP)
+        self.written(count)
+
+    def give(self, least: int) -> None:
+        """Give the disk to write what it was not given yet, if that is worth a call."""
+        if self.size - self._given >= least:
             start_write_back(self.fd, self._given, self.size - self._given)
             self._given = self.size
-        self.written(count)

@@ -7,6 +7,7 @@ of the right size.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
@@ -34,10 +35,10 @@ from convsurgeon.store.opening import opened
 from convsurgeon.store.parts import Part
 from convsurgeon.store.source import Source
 
-_SYNCED_ALONE = 1 << 20
-"""Bytes from which syncing a file takes so long that the journal makes no difference."""
+_SYNCED_ALONE = 64 << 20
+"""Bytes from which syncing a file takes so long that the file system's journal adds little."""
 _SYNCED_TOGETHER = 32
-"""Files that are open at most, waiting to be synced: many systems allow a process 256 in all."""
+"""Files that are open at most, waiting to be synced: some systems allow a process 256 in all."""
 
 
 class FileDraft(Draft):
@@ -128,8 +129,7 @@ class FolderDraft(Draft):
         path = self.path / name
         with writing(self.target / name):
             path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(path, flags, 0o666)
+            fd = self._new(path)
             self._unsynced[fd] = name
             write_parts(fd, parts, self.target / name, written)
             large = os.fstat(fd).st_size >= _SYNCED_ALONE
@@ -142,6 +142,16 @@ class FolderDraft(Draft):
     ) -> AbstractContextManager[Following]:
         """Write one file and let the body read it meanwhile; see `written_behind`."""
         return written_behind(self.path / name, size, partial(self.write, name, parts), written)
+
+    def _new(self, path: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._unsynced:
+                raise
+        self._sync_files()  # then they are closed
+        return os.open(path, flags, 0o666)
 
     def _sync_files(self) -> None:
         while self._unsynced:
