@@ -93,6 +93,11 @@ def checks(net: Any, x: Tensor) -> Any:
     return net.fc(flat(x))
 
 
+def counts(net: Any, x: Tensor) -> Any:
+    net.norm.num_batches_tracked = net.norm.num_batches_tracked + 1
+    return net.fc(flat(x))
+
+
 def takes_apart(net: Any, x: Tensor) -> Any:
     return torch.stack([net.fc(flat(one.unsqueeze(0))) for one in x])
 
@@ -306,6 +311,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "makes a plain number of a value or a size",
     ),
     "a loop over the images": (lambda: Net(takes_apart), "CS056", "takes a tensor apart in a loop"),
+    "a count": (lambda: Net(counts, norm=nn.BatchNorm2d(4)), "CS056", "in the place of norm.num"),
     "a forward that exits": (lambda: Net(leaves), "CS056", "SystemExit: 0"),
     "an image that does not fit": (
         lambda: sequence(nn.Flatten(), nn.Linear(MAP + 1, 3)),

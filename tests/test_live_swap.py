@@ -169,6 +169,9 @@ def test_what_is_inside_of_a_drop_in_is_counted_and_no_candidate() -> None:
         ({"method": "1x1"}, "--method"),
         ({"input_shape": ["head=6x2x2"]}, "--input-shape"),
         ({"to": "conv", "input_shape": ["head"]}, "--input-shape"),
+        ({"to": "conv", "input_shape": [3]}, "input_shape"),
+        ({"where": "conv*"}, "where"),
+        ({"where": ["conv"]}, "where"),
     ],
 )
 def test_what_does_not_go_together(options: dict[str, Any], where: str) -> None:
@@ -181,7 +184,7 @@ def test_what_does_not_go_together(options: dict[str, Any], where: str) -> None:
 
 
 def test_what_is_no_module() -> None:
-    for function in (cs.swap_module, cs.restore_module):
+    for function in (cs.swap_module, cs.restore_module, cs.original_state_dict):
         with pytest.raises(UsageError, match="a dict is no"):
             function({})  # type: ignore[arg-type] # what is tested
 

@@ -112,6 +112,22 @@ def test_a_model_without_memory_gets_some(kind: str, tmp_path: Path) -> None:
     assert close(original, model, image())
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, lambda: torch.device("meta")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_caller_is_within_does_not_reach_the_model(
+    kind: str, around: Any, tmp_path: Path
+) -> None:
+    original, out = surgery(tmp_path)
+    with torch.device("meta"):
+        model = Model().eval()
+    with around():
+        cs.load(model, out, kind=kind)
+    assert not any(t.is_meta or t.is_inference() for t in [*model.parameters(), *model.buffers()])
+    assert close(original, model, image())
+    model(image()).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_no_bias_and_no_recipe(tmp_path: Path) -> None:
     path = save(Model(bias=False), tmp_path / "in.safetensors")
     model = Model(seed=1, bias=False)

@@ -219,6 +219,19 @@ def test_a_lazy_layer(swapped: Path) -> None:
         cs.load(model, swapped)
 
 
+def test_a_weight_that_overlaps_itself(swapped: Path) -> None:
+    """Torch would fail at it when other tensors are in place already."""
+    model = stem()
+    model[0].weight = nn.Parameter(torch.ones(1, 3, 2, 2).expand(8, 3, 2, 2))
+    refuse(model, swapped, "several elements of 0.weight are one in memory", "clone()")
+
+
+@pytest.mark.parametrize("key_map", [3, [("a", "b")], lambda _: None, {"0.weight": 3}])
+def test_names_that_are_none(key_map: Any, swapped: Path) -> None:
+    with pytest.raises(UsageError, match=r"key_map: .*CS090"):
+        cs.load(stem(), swapped, key_map=key_map)
+
+
 def test_wrong_usage(swapped: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'flat' is none of 'linear', 'gemm', 'keep'"):
         cs.load(stem(), swapped, kind="flat")

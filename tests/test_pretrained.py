@@ -318,9 +318,13 @@ def test_what_is_refused(files: Callable[[str, str], Path], tmp_path: Path) -> N
     for call, code in (
         (lambda: load(VIT, path, kind="flat"), "CS090"),
         (lambda: load(VIT, path, kind="gemm", layout=LAST), "CS090"),
+        (lambda: load(VIT, path, kind="keep", layout=LAST), "CS090"),
+        (lambda: load(VIT, path, kind="keep", where=lambda *_: True), "CS090"),
+        (lambda: load(VIT, path, where="vit"), "CS090"),
         (lambda: cs.from_pretrained(nn.Linear, path), "CS090"),
         (lambda: cs.save_pretrained(nn.Linear(2, 2), tmp_path / "out"), "CS090"),
         (lambda: cs.save_pretrained(model, tmp_path / "out", form="linear"), "CS090"),
+        (lambda: cs.save_pretrained(model.vit.embeddings, tmp_path / "out"), "CS090"),
         (lambda: cs.save_pretrained(model, tmp_path, form="swapped"), "CS070"),
     ):
         with pytest.raises(ConvsurgeonError, match=code):

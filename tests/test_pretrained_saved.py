@@ -46,6 +46,16 @@ def test_a_model_that_was_swapped_saves_what_it_was(
     assert same(stored(tmp_path / "back"), stored(original))
 
 
+@pytest.mark.parametrize("options", [*KINDS.values()][:3], ids=[*KINDS][:3])
+def test_what_is_initialised_stays_so_where_a_parent_initialises(options: dict[str, Any]) -> None:
+    """A model that has this one as a part calls `init_weights` when it is built."""
+    model = build(VIT)
+    cs.swap_module(model, **options)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.init_weights()
+    assert same(model.state_dict(), before)
+
+
 @pytest.mark.parametrize(
     ("options", "module"),
     [

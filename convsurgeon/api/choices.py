@@ -193,7 +193,10 @@ def texts(choices: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if isinstance(value, str):
         hint = f"write {name}=[{value!r}]"
         raise UsageError("CS090", "it is a list of texts, and no text", where=name, hint=hint)
-    return tuple(value)
+    for one in (found := tuple(value)):
+        if not isinstance(one, str):
+            raise UsageError("CS090", f"{one!r} is no text", where=name)
+    return found
 
 
 def _keyword(key: str) -> str:

@@ -75,10 +75,19 @@ def trace(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> Trace
         message = " ".join(str(error).split())[:_MAX_MESSAGE]
         text = f"{_place()}{type(error).__name__}: {message}".rstrip(": ")
         raise UntraceableError(f"its forward cannot be followed: {text}") from None
+    _check_buffers(twin)
     for node in reversed(graph.nodes):
         if not node.users and (node.op, node.target) == ("call_method", "size"):
             graph.erase_node(node)
     return Traced(twin, graph, tracer.fake)
+
+
+def _check_buffers(twin: nn.Module) -> None:
+    """Refuse a forward that sets a buffer: no graph would go on doing so."""
+    buffers: dict[str, object] = dict(twin.named_buffers())
+    for name, buffer in buffers.items():
+        if isinstance(buffer, fx.Proxy):
+            raise UntraceableError(f"its forward puts another tensor in the place of {name}")
 
 
 class _Shape(tuple[Any, ...]):

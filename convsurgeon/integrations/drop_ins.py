@@ -5,13 +5,15 @@ Imported with torch at hand alone.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from convsurgeon.errors import MismatchError
+from convsurgeon.errors import MismatchError, UsageError
 from convsurgeon.nn import FlatConv1d, FlatConv2d, FlatConv3d, PatchLinear, SplitConv
 from convsurgeon.rearrangement import CHANNEL_FIRST, Rearrangement, flatten_patches
+from convsurgeon.sources.model import need_torch
 from convsurgeon.tree import CHILD
 
 if TYPE_CHECKING:
@@ -97,9 +99,13 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         model: any nn.Module.
 
     Raises:
+        UsageError: CS090 where it is no nn.Module.
         MismatchError: CS027 where an adapter or a quantiser took the inner layer of a drop-in.
     """
-    state: dict[str, Tensor] = model.state_dict()
+    if not isinstance(model, need_torch().nn.Module):
+        text = f"a {type(model).__name__} is no nn.Module"
+        raise UsageError("CS090", text, where="original_state_dict")
+    state: Any = model.state_dict()
     firsts: dict[str, tuple[str, Held]] = {}
     later: set[str] = set()
     for stem, held in places(model):
@@ -107,7 +113,9 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         if first in state:
             firsts[first] = (stem, held)
             later.update(rest)
-    found = {}
+    found = _Versioned()
+    # Of which version each module is: without it some take what they get for that of the first.
+    found._metadata = getattr(state, "_metadata", None)  # noqa: SLF001 (as torch does it)
     for name, tensor in state.items():
         if name in firsts:
             stem, held = firsts[name]
@@ -115,6 +123,10 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         elif name not in later:
             found[name] = tensor
     return found
+
+
+class _Versioned(OrderedDict[str, "Tensor"]):
+    _metadata: Any
 
 
 def _plain(parts: list[Tensor], held: Held) -> Tensor:

@@ -6,9 +6,9 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from convsurgeon.errors import MismatchError
+from convsurgeon.errors import MismatchError, UsageError
 from convsurgeon.integrations.transformers import conversions, ignored
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def translate(
 
     Raises:
         MismatchError: CS084 for a transformers model of a version without conversion tables.
+        UsageError: CS090 for a `key_map` that gives no names.
     """
     given = {key: _mapped(name, key_map) for key, name in keys.items()}
     # Where the library is not loaded, no model of its can exist: it need not be imported to ask.
@@ -98,7 +99,13 @@ def translate(
     return Translation(tuple(Unit(*unit) for unit in found), *ignored(model))
 
 
-def _mapped(key: str, key_map: KeyMap | None) -> str:
+def _mapped(key: str, key_map: Any) -> str:
     if key_map is None:
         return key
-    return key_map.get(key, key) if isinstance(key_map, Mapping) else key_map(key)
+    if not isinstance(key_map, Mapping) and not callable(key_map):
+        text = f"a {type(key_map).__name__} is neither a mapping nor a function"
+        raise UsageError("CS090", text, where="key_map")
+    found: object = key_map.get(key, key) if isinstance(key_map, Mapping) else key_map(key)
+    if not isinstance(found, str):
+        raise UsageError("CS090", f"it makes {found!r} of {key!r}, no name", where="key_map")
+    return found

@@ -194,8 +194,8 @@ def unflatten_weight(
     return torch.unflatten(weight, 1, (*kernel, in_channels)).movedim(-1, 1)
 
 
-# What transformers sets on a parameter that a file has filled.
-_LOADED = "_is_hf_initialized"
+# What transformers sets on a parameter that a file has filled, and on a module that it initialised.
+INITIALISED = "_is_hf_initialized"
 
 
 def marked(view: Tensor, parameter: Tensor) -> Tensor:
@@ -204,6 +204,6 @@ def marked(view: Tensor, parameter: Tensor) -> Tensor:
     Initialisers of transformers run over every module that has something left to fill, and pass
     over what is marked. Without it they fill a loaded weight through its view.
     """
-    if not torch.compiler.is_compiling() and getattr(parameter, _LOADED, False):
-        setattr(view, _LOADED, True)
+    if not torch.compiler.is_compiling() and getattr(parameter, INITIALISED, False):
+        setattr(view, INITIALISED, True)
     return view

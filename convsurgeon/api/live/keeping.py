@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from convsurgeon.nn import PatchLinear, SplitConv
+from convsurgeon.nn.patches import INITIALISED
 from convsurgeon.rearrangement import Rearrangement
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def carry(old: nn.Module, new: nn.Module) -> None:
     """
     vars(new).update({name: value for name, value in vars(old).items() if "hook" in name})
     vars(new).update(added(old))
+    for holder in holders_of(new):  # initialisers of transformers pass over what has this mark
+        vars(holder).update({n: v for n, v in added(old).items() if n == INITIALISED})
 
 
 def inherit(

@@ -145,12 +145,15 @@ def place(  # noqa: PLR0913 - those of `load`, and what its callers know
 
 
 def _fill(live: LiveModel, checkpoint: Checkpoint, placement: Placement) -> None:
+    from torch import inference_mode
+
     from convsurgeon.api.live.transfer import Transfer
 
-    with Transfer(checkpoint) as transfer:
+    # A caller's inference mode would make parameters that no gradient can ever reach.
+    with inference_mode(mode=False), Transfer(checkpoint) as transfer:
         transfer.check_ties(placement)
         transfer.fill(placement)
-    live.materialised()
+        live.materialised()
 
 
 def check_kind(kind: str) -> None:

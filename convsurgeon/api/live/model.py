@@ -56,6 +56,9 @@ class LiveModel:
                 kind = type(slot.tensor).__name__
                 message = f"{name} is a {kind}, not a plain tensor (quantised or sharded?)"
                 raise MismatchError("CS084", message, hint="load first, then quantise or shard")
+            if _expanded(slot.tensor):
+                message = f"several elements of {name} are one in memory, so that none can be set"
+                raise MismatchError("CS084", message, hint="give it memory of its own: clone() it")
 
     def slots(self) -> dict[str, Slot]:
         """Return what the state dict will hold, by name."""
@@ -106,7 +109,7 @@ class LiveModel:
 
         for _, module in self._walk():
             if isinstance(module, PatchLinear) and module.compute.is_meta:
-                module.compute = torch.empty(0, dtype=module.compute.dtype)
+                module.compute = torch.empty(0, dtype=module.compute.dtype, device="cpu")
 
     def lost(self) -> list[str]:
         """Return the buffers that no file holds and that have no memory either."""
@@ -137,3 +140,9 @@ def _is_plain(tensor: Tensor) -> bool:
     import torch
 
     return type(tensor) in (torch.nn.Parameter, torch.Tensor) and not tensor.is_inference()
+
+
+def _expanded(tensor: Tensor) -> bool:
+    return any(
+        not step and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
+    )

@@ -235,14 +235,14 @@ def cut_at(limit: int) -> Objection:
     return cut
 
 
-STANDING = (the_model_itself, the_compiled_itself, sharded, held_aside)
+STANDING = (the_model_itself, the_compiled_itself, sharded, forward_replaced, held_aside)
 """What is asked of every layer: can another module stand there at all?"""
 
-SAME_PARAMETERS = (forward_replaced, no_plain_tensor, narrow_backward_hooks, bound_hooks)
+SAME_PARAMETERS = (no_plain_tensor, narrow_backward_hooks, bound_hooks)
 """What is asked where the new module holds the very parameters."""
 
 NEW_WEIGHT = (
-    *(forward_replaced, no_plain_tensor, narrow_backward_hooks, holds_more),
+    *(no_plain_tensor, narrow_backward_hooks, holds_more),
     *(replicated, state_hooks, gradient_hooks),
 )
 """What is asked where the weight becomes another parameter, of another shape."""

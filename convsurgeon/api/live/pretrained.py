@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convsurgeon.api.live.loading import KINDS, check_kind, load
-from convsurgeon.api.live.surgery import swap_module
+from convsurgeon.api.live.surgery import asked_of, swap_module
 from convsurgeon.api.run_dtype import stored_dtypes, usual_dtype
 from convsurgeon.errors import UsageError
 from convsurgeon.integrations.pretrained import (
@@ -59,6 +59,10 @@ def from_pretrained(
         RefusedError: where a local file cannot be read, or its recipe does not fit it.
     """
     check_kind(kind)
+    asked_of(where)
+    if kind == "keep" and (where is not None or layout != CHANNEL_FIRST):
+        text = "with 'keep' no layer is replaced, so that where and layout mean nothing"
+        raise UsageError("CS090", text, where="kind")
     change = partial(swap_module, kind=kind, where=where, layout=layout)
     return _loaded(model_class, path, kind, change, options)
 

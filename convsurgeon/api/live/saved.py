@@ -57,7 +57,7 @@ def save_pretrained(
     if form not in FORMS:
         raise UsageError("CS090", f"{form!r} is none of 'original', 'swapped'", where="form")
     library = library_of(type(model))
-    if not library:
+    if not library or not hasattr(model, "save_pretrained"):
         text = f"a {type(model).__name__} is no model of transformers or diffusers"
         hint = "save convsurgeon.original_state_dict(model) as you save the original's"
         raise UsageError("CS090", text, where="model", hint=hint)

@@ -68,7 +68,7 @@ def swap_module(
     from convsurgeon.api.live.operations import Order, perform
 
     hear = _hearing(model, to, of_conv)
-    return Plan((perform(model, Order(request, kind, where or _everywhere, channels, hear)),))
+    return Plan((perform(model, Order(request, kind, asked_of(where), channels, hear)),))
 
 
 def _hearing(
@@ -92,6 +92,20 @@ def _for_all_layers(to: str, layout: str, of_conv: ToConv) -> Choices:
     known = Choices.__annotations__.keys() - {"example_input"}  # a shape there, images here
     shared = {name: value for name, value in of_conv.items() if name in known}
     return cast("Choices", {"to": to, "layout": layout, **shared})
+
+
+def asked_of(where: object) -> Callable[[str, nn.Module], bool]:
+    """Return what is asked of each layer.
+
+    Raises:
+        UsageError: CS090 where that is no function.
+    """
+    if where is None:
+        return _everywhere
+    if not callable(where):
+        hint = "write where=lambda name, module: ..."
+        raise UsageError("CS090", f"{where!r} is no function", where="where", hint=hint)
+    return cast("Callable[[str, nn.Module], bool]", where)
 
 
 def _everywhere(_name: str, _module: nn.Module) -> bool:

@@ -128,7 +128,7 @@ def _tensor(reader: Reader, info: TensorInfo) -> Tensor:
     import torch
 
     if not info.nbytes:
-        return torch.empty(info.shape, dtype=_dtype(info))
+        return torch.empty(info.shape, dtype=_dtype(info), device="cpu")
     data = bytearray(info.nbytes)  # filled piece by piece: one copy in memory, not two
     position = 0
     for piece in reader.chunks(info.begin, info.end):
