@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import convsurgeon as cs
 from convsurgeon.api import shards
-from convsurgeon.errors import NotEquivalentError
+from convsurgeon.errors import NotEquivalentError, UnreadableError
 from convsurgeon.header import lay_out, pack
 
 SHARDS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -75,6 +76,37 @@ def test_a_changed_shard_is_named(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("either_writer")
+def spread(folder: Path, name: str, places: dict[str, list[str]]) -> Path:
+    """The tensors of a swapped folder as another tool saves them: in other shards."""
+    tensors = {k: t for file in folder.glob("*.safetensors") for k, t in load_file(file).items()}
+    other = folder.with_name(name)
+    other.mkdir()
+    for shard, keys in places.items():
+        save_file({key: tensors[key] for key in keys}, other / shard, metadata={"format": "pt"})
+    if len(places) > 1:
+        weight_map = {key: shard for shard, keys in places.items() for key in keys}
+        index = {"metadata": {}, "weight_map": weight_map}
+        (other / "model.safetensors.index.json").write_text(json.dumps(index))
+    return other
+
+
+def test_the_same_tensors_in_other_shards_are_no_answer(folder: Path) -> None:
+    cs.swap(folder, geometry=["patch=s2"], verify="bits")
+    keys = {name: list(tensors) for name, tensors in SHARDS.items()}
+    one, two, three = keys
+    moved = {one: keys[one] + keys[three][:1], two: keys[two], three: keys[three][1:]}
+    merged = {"model.safetensors": [key for names in keys.values() for key in names]}
+    for name, places in {"moved": moved, "merged": merged}.items():
+        other = spread(folder.with_name("vit.linear"), name, places)
+        with pytest.raises(UnreadableError, match=r"stands in model-0000.*, and here in") as caught:
+            cs.verify(folder, other, geometry=["patch=s2"])
+        assert caught.value.code == "CS046"
+    same = spread(folder.with_name("vit.linear"), "same", keys)
+    assert cs.verify(folder, same, geometry=["patch=s2"], function=False).equivalent
+    less = spread(folder.with_name("vit.linear"), "less", {two: keys[two], three: keys[three]})
+    assert not cs.verify(folder, less, geometry=["patch=s2"], function=False).equivalent
+
+
 def test_a_copy_that_lies_is_never_published(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lying(path: Path) -> Iterator[bytes]:
         data = bytearray(path.read_bytes())

@@ -292,13 +292,13 @@ def test_sidecars_are_as_the_table_says(tmp_path: Path) -> None:
 
 
 def shards(folder: Path) -> Iterator[Path]:
-    """Yield two indexes of which one names a shard that the other has not."""
+    """Yield two indexes of which each has a tensor, in a shard, that the other has not."""
     for name in ("one", "other"):
         place = folder / name
         place.mkdir()
         checkpoint(place / "a.safetensors", {"x": (2,)})
-        checkpoint(place / f"{name}.safetensors", {"y": (2,)})
-        yield index_of(place, {"x": "a.safetensors", "y": f"{name}.safetensors"})
+        checkpoint(place / f"{name}.safetensors", {name: (2,)})
+        yield index_of(place, {"x": "a.safetensors", name: f"{name}.safetensors"})
 
 
 def test_verify_documents_are_as_the_table_says(swapped: Path, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class _Call:
         if not before.sharded and not after.sharded:
             yield self._compared(before, before.sources[0], after.sources[0])
             return
+        _check_spread(before, after)
         old, new = ({s.path.name: s for s in checkpoint.sources} for checkpoint in (before, after))
         for name in sorted(old.keys() | new.keys()):
             if name in old and name in new:
@@ -130,3 +131,20 @@ class _Call:
         if not self.proving.kept:
             return found
         return replace(found, digests=digests_of(sources))
+
+
+def _check_spread(before: Checkpoint, after: Checkpoint) -> None:
+    """Refuse the same tensors in other shards: they are compared shard by shard.
+
+    Raises:
+        UnreadableError: CS046; "not equivalent" could be wrong.
+    """
+    old, new = (
+        {tensor.name: s.path.name for s in checkpoint.sources for tensor in s.header.tensors}
+        for checkpoint in (before, after)
+    )
+    if old.keys() == new.keys() and old != new:
+        moved = next(name for name in old if old[name] != new[name])
+        message = f"{safe(moved)} stands in {safe(old[moved])}, and here in {safe(new[moved])}"
+        hint = "save both with the same shards, or both as one file"
+        raise UnreadableError("CS046", message, where=after.path, hint=hint)
