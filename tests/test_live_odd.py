@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import convsurgeon as cs
-from tests.live_cases import TO_CONV, refusal
+from tests.live_cases import TO_CONV, refusal, rows
 
 
 @pytest.mark.parametrize("options", [{}, TO_CONV], ids=["linear", "conv"])
@@ -49,3 +50,70 @@ def test_a_state_dict_keeps_the_versions_of_its_modules() -> None:
     assert other.gain.item() == 1
     other.load_state_dict(dict(state))  # shows what is at stake
     assert other.gain.item() == 100
+
+
+class Reader(nn.Module):
+    """Has layers, one behind another; a subclass reads a weight in one of the ways of `READS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one: Any = nn.Linear(4, 4)
+        self.many: Any = nn.ModuleList([nn.Sequential(nn.Linear(4, 4))])
+        self.many[0].inner = Inner()
+        self.free: Any = nn.Sequential(Inner())
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(x.to(self.fc.weight.dtype))
+        return out
+
+
+def by_place(self: Any, x: Tensor) -> Any:
+    return x @ self.many[0][0].weight.T
+
+
+def by_variable(self: Any, x: Tensor) -> Any:
+    one = self.one
+    return x @ one.weight.T
+
+
+def by_text(self: Any, x: Tensor) -> Any:
+    return x @ getattr(self.one, "weight").T  # noqa: B009 - what is tested
+
+
+def by_loop(self: Any, x: Tensor) -> Any:
+    return sum(x @ fc.weight.T for fc in self.many[0] if isinstance(fc, nn.Linear))
+
+
+def within_another(self: Any, x: Tensor) -> Any:
+    for layer in self.many:
+        x = x @ layer.inner.fc.weight.T
+    return x
+
+
+READS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
+    "by its place in a list": (by_place, "many.0.0"),
+    "behind a variable": (by_variable, "one"),
+    "by a text": (by_text, "one"),
+    "in a loop within": (by_loop, "many.0.0"),
+    "within one of a list": (within_another, "many.0.inner.fc"),
+}
+
+
+@pytest.mark.parametrize(("read", "name"), READS.values(), ids=READS)
+def test_a_weight_that_is_read_without_a_name(
+    read: Callable[[Any, Tensor], Any], name: str
+) -> None:
+    """`x @ weight.T` of a weight with four axes is no error, only another result."""
+    model: Any = type("OwnReader", (Reader,), {"forward": read})()
+    x = torch.ones(2, 4)
+    want = model(x)
+    plan = rows(cs.swap_module(model, **TO_CONV))
+    assert plan[name].code == "CS021"
+    assert plan["free.0.fc"].rewrite
+    assert torch.equal(model(x), want)

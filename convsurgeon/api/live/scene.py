@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from convsurgeon.api.live.inside import modules_in
-from convsurgeon.api.live.reading import weights_read
+from convsurgeon.api.live.reading import UNNAMED, weights_read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,11 +60,7 @@ class Scene:
         read = {kind: weights_read(kind) for kind in kinds}
         for module in self.model.modules():
             for path in filter(None, read[type(module)]):
-                try:
-                    child = module.get_submodule(path)
-                except AttributeError:
-                    continue  # a module that is built with some options only, or another base
-                found[id(child)] = type(module).__name__
+                found.update({id(c): type(module).__name__ for c in _meant(module, path)})
         return found
 
     @cached_property
@@ -97,3 +93,23 @@ class Scene:
     def _instances(self, name: tuple[str, str]) -> Iterator[nn.Module]:
         kind = getattr(sys.modules.get(name[0]), name[1], None)
         return (m for m in self.model.modules() if kind is not None and isinstance(m, kind))
+
+
+def _meant(module: nn.Module, path: str) -> Iterator[nn.Module]:
+    """Yield what a forward may mean by a path: by `UNNAMED` all that it reaches without a name."""
+    first, _, rest = path.partition(".")
+    bases, below = (_unnamed(module), rest) if first == UNNAMED else ([module], path)
+    for base in bases:
+        try:
+            yield base.get_submodule(below)
+        except AttributeError:
+            continue  # a module that is built with some options only, or another base
+
+
+def _unnamed(module: nn.Module) -> Iterator[nn.Module]:
+    from torch import nn
+
+    for child in module.children():
+        yield child
+        if isinstance(child, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+            yield from _unnamed(child)
