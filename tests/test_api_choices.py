@@ -68,6 +68,14 @@ def test_other_texts_that_are_no_lists(tmp_path: Path) -> None:
         cs.verify(path, path, input="1x3x8x8", model="m.py:f")
 
 
+def test_a_model_is_named_and_not_given(tmp_path: Path) -> None:
+    path = file_of_two(tmp_path)
+    model: Any = object()
+    for function in (cs.scan, cs.swap):
+        with pytest.raises(UsageError, match=r"--model: a object is no text.*file\.py:function"):
+            function(path, model=model)
+
+
 def test_a_keyword_that_there_is_not(tmp_path: Path) -> None:
     """Left unread, a slip would be no wish at all: the strictest pipeline would infer."""
     path: Any = file_of_two(tmp_path)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import convsurgeon as cs
+from convsurgeon.api.live.inside import parameters_in
 from tests.live_cases import TO_CONV, refusal, rows
 
 
@@ -117,3 +118,36 @@ def test_a_weight_that_is_read_without_a_name(
     assert plan[name].code == "CS021"
     assert plan["free.0.fc"].rewrite
     assert torch.equal(model(x), want)
+
+
+class Keeps(nn.Module):
+    def __init__(self, child: Any, keep: Callable[[Any], object]) -> None:
+        super().__init__()
+        self.child = child
+        self.keep = keep(child.weight)
+        if isinstance(self.keep, nn.Parameter):  # which torch takes for one of the model's own
+            vars(self)["keep"] = self._parameters.pop("keep")
+
+
+KEEPS: dict[str, Callable[[Any], object]] = {
+    "itself": lambda weight: weight,
+    "list": lambda weight: [weight],
+    "lists in a dict": lambda weight: {"decay": [(weight, 0.1)]},
+}
+
+
+@pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
+def test_a_weight_that_a_list_of_the_model_keeps(keep: Callable[[Any], object]) -> None:
+    """A term of a loss that is computed of it would go on with the old parameter."""
+    code, reason = refusal(Keeps(nn.Conv2d(3, 4, 2, 2), keep), "child")
+    assert (code, "its weight is also used by Keeps" in reason) == ("CS016", True)
+    assert refusal(Keeps(nn.Linear(4, 4), keep), "child", **TO_CONV)[0] == "CS016"
+    same = Keeps(nn.Conv2d(3, 4, 2, 2), keep)
+    assert rows(cs.swap_module(same, kind="gemm"))["child"].rewrite
+    assert next(iter(parameters_in(same.keep))) is same.child.weight
+
+
+def test_an_optimiser_is_made_again_anyway() -> None:
+    model: Any = nn.Sequential(nn.Conv2d(3, 4, 2, 2))
+    model.optimiser = torch.optim.SGD(model.parameters())
+    assert rows(cs.swap_module(model))["0"].rewrite

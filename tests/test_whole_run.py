@@ -93,7 +93,9 @@ def test_an_overflow_is_no_yardstick() -> None:
     assert not found.within
 
 
-@pytest.mark.parametrize("finish", [lambda y: None, lambda y: "text", lambda y: [3, {}]])
+@pytest.mark.parametrize(
+    "finish", [lambda y: None, lambda y: "text", lambda y: [3, {}], lambda y: y[:0]]
+)
 def test_a_model_that_returns_no_tensor(finish: Any) -> None:
     with pytest.raises(ModelError, match="no tensor") as caught:
         run(Model(finish))

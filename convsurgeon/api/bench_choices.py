@@ -58,6 +58,9 @@ def setup_of(choices: BenchChoices) -> Setup:
     given: dict[str, Any] = {_FIELDS[k]: v for k, v in choices.items() if k in _FIELDS}
     for name in ("batch", "rounds", "seconds"):
         value = given.get(name, 1)
+        kinds = (int, float) if name == "seconds" else int
+        if not isinstance(value, kinds):
+            raise UsageError("CS090", f"{value!r} is no number of them", where=f"--{name}")
         if not (isfinite(value) and value > 0):
             raise UsageError("CS090", f"{value} is not above 0", where=f"--{name}")
     return Setup(device=device_of(choices.get("device")), **given)

@@ -87,8 +87,9 @@ def run_models(
     names = [[name for name, _ in model.named_modules()] for model in (original, swapped)]
     layers, tape = common_layers(*names), Tape()
     others = forward(original, inputs, layers, seed, tape.keep)
-    if not any(not place.module for place in tape.kept):
-        raise ModelError("CS064", "the model returns no tensor, so there is nothing to compare")
+    if not any(not place.module and tensor.numel() for place, tensor in tape.kept.items()):
+        text = "the model returns no tensor, or empty ones, so there is nothing to compare"
+        raise ModelError("CS064", text)
     forward(original, inputs, layers, seed, tape.repeat)
     for move in moves(perturbations, seed):
         with move.of_embeddings(original, inputs):

@@ -42,7 +42,7 @@ def build(spec: str) -> ModelSpeaker:
     return {**BUILDERS, PROGRAM: exported.by_path, FUNCTION: function.build}[kind](rest)
 
 
-def parted(spec: str) -> tuple[str, str]:
+def parted(spec: object) -> tuple[str, str]:
     """Return what kind of model a SPEC names, and which one.
 
     Returns:
@@ -51,6 +51,9 @@ def parted(spec: str) -> tuple[str, str]:
     Raises:
         UsageError: CS090 where the spec has another form.
     """
+    if not isinstance(spec, str):  # of Python callers, whose models are alive already
+        text = f"a {type(spec).__name__} is no text that says what builds a model"
+        raise UsageError("CS090", text, where="--model", hint=f"write {FORMS}")
     kind, colon, rest = spec.partition(":")
     if colon and rest and kind in BUILDERS:
         return kind, rest

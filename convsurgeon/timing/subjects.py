@@ -66,12 +66,14 @@ class Alike:
     evidence: tuple[str, str]
 
 
-def read_size(text: str) -> Size:
+def read_size(text: object) -> Size:
     """Read `--input-size`.
 
     Raises:
         UsageError: CS090.
     """
+    if not isinstance(text, str):
+        raise UsageError("CS090", f"{text!r} is no text", where=_OPTION, hint="write 224x224")
     try:
         sizes = parse_sizes(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which modules an attribute holds, however deep in what is no module.
+"""Which modules and parameters an attribute holds, however deep in what is no module.
 
 A layer that its parent also keeps in a list of lists, or in a function that it calls, is called
 from there: another module in its place would stand beside the one that computes.
@@ -29,6 +29,20 @@ def modules_in(value: object) -> Iterator[nn.Module]:
     itself is not looked at, nor what a value holds weakly.
     """
     return _inside(value, _DEPTH, set())
+
+
+def parameters_in(value: object, depth: int = _DEPTH) -> Iterator[nn.Parameter]:
+    """Yield the parameters that a value holds, itself or in containers.
+
+    Not in other objects: optimisers hold every one, and have to be made again after a swap anyway.
+    """
+    from torch import nn
+
+    if isinstance(value, nn.Parameter):
+        yield value
+    elif depth and isinstance(value, (*_CONTAINERS, dict)):
+        for part in _parts(value):
+            yield from parameters_in(part, depth - 1)
 
 
 def _inside(value: object, depth: int, seen: set[int]) -> Iterator[nn.Module]:

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from convsurgeon.api.live.inside import modules_in
+from convsurgeon.api.live.inside import modules_in, parameters_in
 from convsurgeon.api.live.reading import UNNAMED, weights_read
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ class Scene:
 
     @cached_property
     def holders(self) -> Mapping[int, list[nn.Module]]:
-        """The modules that hold a parameter, by its identity."""
+        """The modules that hold a parameter, by its identity; also those that hold it aside."""
         found = defaultdict(list)
         for module in self.model.modules():
-            for parameter in module.parameters(recurse=False):
+            held = [
+                module.parameters(recurse=False),
+                *(parameters_in(v) for _, v in _attributes(module)),
+            ]
+            for parameter in chain.from_iterable(held):
                 found[id(parameter)].append(module)
         return found
 
@@ -68,11 +73,9 @@ class Scene:
         """Where a module stands that is no child there, by its identity: `Class.attribute`."""
         found = {}
         for module in self.model.modules():
-            for name, value in vars(module).items():
-                # What a hook knows is asked elsewhere; its module is handed to it.
-                if name != "_modules" and "hook" not in name:
-                    place = f"{type(module).__name__}.{name}"
-                    found.update({id(held): place for held in modules_in(value)})
+            for name, value in _attributes(module):
+                place = f"{type(module).__name__}.{name}"
+                found.update({id(held): place for held in modules_in(value)})
         return found
 
     @cached_property
@@ -113,3 +116,13 @@ def _unnamed(module: nn.Module) -> Iterator[nn.Module]:
         yield child
         if isinstance(child, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
             yield from _unnamed(child)
+
+
+def _attributes(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield what a module holds beside its own tables.
+
+    What a hook knows is asked elsewhere; its module is handed to it.
+    """
+    for name, value in vars(module).items():
+        if name not in {"_modules", "_parameters", "_buffers"} and "hook" not in name:
+            yield name, value
