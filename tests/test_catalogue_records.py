@@ -217,6 +217,17 @@ def test_a_1x1_with_one_input_channel_may_be_a_depthwise_conv() -> None:
     assert one == "conv2d kernel 1×1, stride 1×1"
 
 
+def test_a_1x1_over_one_channel_where_a_larger_kernel_is_depthwise() -> None:
+    full, deep = "x.0.weight", "x.1.weight"
+    convs = {full: ((8, 8, 1, 1), conv(1)), deep: ((8, 1, 3, 3), conv(1, 1, groups=8))}
+    rows = [row("net", convs)]
+    fork = {**shapes_of(rows[0]), deep: (8, 1, 1, 1)}
+    assert said(rows, fork, full) == "conv2d kernel 1×1, stride 1×1"
+    assert said(rows, fork, deep).startswith("one input channel, which a grouped")
+    one = row("one", {full: ((8, 8, 2, 2), conv(2)), deep: ((8, 1, 1, 1), conv(1, groups=8))})
+    assert said([one], shapes_of(one), deep).endswith("8 groups")
+
+
 def test_patches_of_grey_images_are_those_of_colour_images() -> None:
     assert said([vit()], file((8, 1, 4, 4)), P) == FOUR
 

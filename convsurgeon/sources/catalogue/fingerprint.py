@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from math import prod
 
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import Refusal, conv_form
 from convsurgeon.rules import obstacles
 from convsurgeon.sources.catalogue.outcome import Meaning, meaning
-from convsurgeon.sources.catalogue.outline import Body, Outline, Subtree, Tensor, prefixes
+from convsurgeon.sources.catalogue.outline import Body, Member, Outline, Subtree, Tensor, prefixes
 from convsurgeon.sources.catalogue.packaged import PACKAGED, Catalogue
-from convsurgeon.sources.catalogue.record import Opinion, Record, judge
+from convsurgeon.sources.catalogue.record import NARROW, PATCHIFY, Opinion, Record, Slot, judge
 
 _CONV_RANKS = (3, 4, 5)
 _SHOWN = 8
@@ -67,8 +68,16 @@ class FingerprintSpeaker:
             slot = None if place is None else record.slots.get(place)
             if slot is not None:
                 opinion = judge(slot, subtree, body, relative, member)
+                if self._may_be_grouped(opinion, slot, member):
+                    opinion = Opinion(None, NARROW)
                 return _Found(self.catalogue, subtree.prefix, record, opinion)
         return None
+
+    def _may_be_grouped(self, opinion: Opinion, slot: Slot, member: Member) -> bool:
+        """Tell whether a 1x1 over one channel is taken for a full one where others are not."""
+        one = member.shape[1] == 1 == prod(member.shape[2:]) and len(slot.said) > 1
+        said = opinion.said if one else None
+        return said is not None and self.catalogue.outcome(said.outcome) == PATCHIFY
 
     def _known(self, element: str) -> Iterator[tuple[Subtree, Body, Record]]:
         for prefix in prefixes(element):

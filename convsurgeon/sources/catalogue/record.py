@@ -12,7 +12,9 @@ from typing import Any, Self
 from convsurgeon.geometry import times
 from convsurgeon.sources.catalogue.outline import Body, Member, Places, Subtree, partner
 
-_PATCHIFY = {"stride": "kernel"}
+PATCHIFY = {"stride": "kernel"}
+"""The outcome of separate patches, and of a 1x1."""
+NARROW = "one input channel, which a grouped convolution stores too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,5 +167,5 @@ def _misfit(slot: Slot, subtree: Subtree, body: Body, member: Member) -> str:
         expected = partner(member, subtree.members(body.elements[place])).shape[axis]
         return "" if inputs == expected else f"{inputs} input channels where {expected} are known"
     if inputs == 1 == prod(member.shape[2:]) and not slot.narrow:
-        return "one input channel, which a grouped convolution stores too"
+        return NARROW
     return ""
