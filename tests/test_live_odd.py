@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import convsurgeon as cs
 from convsurgeon.api.live.inside import parameters_in
+from convsurgeon.errors import MismatchError
 from tests.live_cases import TO_CONV, refusal, rows
 
 
@@ -151,3 +152,26 @@ def test_an_optimiser_is_made_again_anyway() -> None:
     model: Any = nn.Sequential(nn.Conv2d(3, 4, 2, 2))
     model.optimiser = torch.optim.SGD(model.parameters())
     assert rows(cs.swap_module(model))["0"].rewrite
+
+
+def renaming(_: nn.Module, state: Any, *more: Any) -> None:
+    for name in list(state):
+        state[f"net.{name}"] = state.pop(name)
+
+
+def dropping(_: nn.Module, state: Any, *more: Any) -> None:
+    for name in list(state):
+        if name.startswith("0."):
+            del state[name]
+
+
+def test_hooks_on_a_state_dict_that_a_drop_in_is_in() -> None:
+    """Under a new name nobody would find the weight, and the original class gets a matrix."""
+    model: Any = nn.Sequential(nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 3))
+    cs.swap_module(model)
+    handle = model.register_state_dict_post_hook(renaming)
+    with pytest.raises(MismatchError, match=r"has no 0\.linear\.weight.*renames.*CS084"):
+        cs.original_state_dict(model)
+    handle.remove()
+    model.register_state_dict_post_hook(dropping)
+    assert list(cs.original_state_dict(model)) == ["1.weight", "1.bias"]

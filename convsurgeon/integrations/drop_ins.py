@@ -6,7 +6,7 @@ Imported with torch at hand alone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,8 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
     Raises:
         UsageError: CS090 where it is no nn.Module.
-        MismatchError: CS027 where an adapter or a quantiser took the inner layer of a drop-in.
+        MismatchError: CS027 where an adapter or a quantiser took the inner layer of a drop-in;
+            CS084 where a hook on the state dict renames what a drop-in holds.
     """
     if not isinstance(model, need_torch().nn.Module):
         text = f"a {type(model).__name__} is no nn.Module"
@@ -113,6 +114,8 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         if first in state:
             firsts[first] = (stem, held)
             later.update(rest)
+        elif held.outer == "weight":
+            _check_left_out(model, state, first)
     found = _Versioned()
     # Of which version each module is: without it some take what they get for that of the first.
     found._metadata = getattr(state, "_metadata", None)  # noqa: SLF001 (as torch does it)
@@ -123,6 +126,19 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         elif name not in later:
             found[name] = tensor
     return found
+
+
+def _check_left_out(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Refuse a state dict in which a weight may be under a name that nobody knows."""
+    own = {
+        n
+        for each in (model.named_parameters, model.named_buffers)
+        for n, _ in each(remove_duplicate=False)
+    }
+    strange = next((n for n in state.keys() - own if not n.endswith("_extra_state")), None)
+    if strange is not None:
+        text = f"its state dict has no {name}, but {strange}: a hook renames tensors"
+        raise MismatchError("CS084", text, hint="convsurgeon.restore_module(model) first")
 
 
 class _Versioned(OrderedDict[str, "Tensor"]):
