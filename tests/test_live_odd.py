@@ -175,3 +175,19 @@ def test_hooks_on_a_state_dict_that_a_drop_in_is_in() -> None:
     handle.remove()
     model.register_state_dict_post_hook(dropping)
     assert list(cs.original_state_dict(model)) == ["1.weight", "1.bias"]
+
+
+class Closed:
+    """As proxies do it that stand for something else, or for nothing yet."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    __iter__ = None
+
+
+def test_what_a_model_holds_is_not_asked_what_it_is() -> None:
+    model: Any = nn.Sequential(nn.Conv2d(3, 4, 2, 2))
+    vars(model)["closed"] = [Closed(), {"a": Closed()}]
+    assert rows(cs.swap_module(model))["0"].rewrite
+    assert cs.restore_module(model).refused == ()

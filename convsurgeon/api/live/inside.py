@@ -19,6 +19,7 @@ _DEPTH = 5
 # Asked as the classes of Python do it, not as a subclass may.
 _CONTAINERS: tuple[type[Any], ...] = (list, tuple, set, frozenset, deque)
 # Nothing is behind these, and a list may hold a million of them.
+_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None)})
 _LEAVES = (str, bytes, bytearray, int, float, complex, type(None), type, ModuleType)
 
 
@@ -31,59 +32,60 @@ def modules_in(value: object) -> Iterator[nn.Module]:
     return _inside(value, _DEPTH, set())
 
 
-def parameters_in(value: object, depth: int = _DEPTH) -> Iterator[nn.Parameter]:
+def parameters_in(value: Any, depth: int = _DEPTH) -> Iterator[nn.Parameter]:
     """Yield the parameters that a value holds, itself or in containers.
 
     Not in other objects: optimisers hold every one, and have to be made again after a swap anyway.
     """
     from torch import nn
 
-    if isinstance(value, nn.Parameter):
+    if issubclass(type(value), nn.Parameter):
         yield value
-    elif depth and isinstance(value, (*_CONTAINERS, dict)):
+    elif depth and issubclass(type(value), (*_CONTAINERS, dict)):
         for part in _parts(value):
-            yield from parameters_in(part, depth - 1)
+            if type(part) not in _PLAIN:
+                yield from parameters_in(part, depth - 1)
 
 
-def _inside(value: object, depth: int, seen: set[int]) -> Iterator[nn.Module]:
+def _inside(value: Any, depth: int, seen: set[int]) -> Iterator[nn.Module]:
     from torch import Tensor, nn
 
-    if isinstance(value, nn.Module):
+    kind = type(value)  # not isinstance, which asks the value itself what it is
+    if issubclass(kind, nn.Module):
         yield value
-    elif depth and not isinstance(value, (*_LEAVES, Tensor)) and id(value) not in seen:
+    elif depth and not issubclass(kind, (*_LEAVES, Tensor)) and id(value) not in seen:
         seen.add(id(value))
         for part in _parts(value):
-            yield from _inside(part, depth - 1, seen)
+            if type(part) not in _PLAIN:
+                yield from _inside(part, depth - 1, seen)
 
 
-def _parts(value: object) -> Iterator[object]:
-    container = next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
+def _parts(value: Any) -> tuple[Any, ...]:
+    kind = type(value)
+    container = next((one for one in _CONTAINERS if issubclass(kind, one)), None)
     if container is not None:
-        yield from container.__iter__(value)
-    elif isinstance(value, dict):
-        yield from dict.values(value)
-    elif isinstance(value, partial):
-        yield from (value.func, *value.args, *value.keywords.values())
-    elif isinstance(value, MethodType):
-        yield from (value.__self__, value.__func__)
-    elif isinstance(value, FunctionType):
-        yield from (*(value.__closure__ or ()), *(value.__defaults__ or ()))
-    elif isinstance(value, CellType):
-        yield from _content(value)
-    else:
-        yield from _attributes(value)
+        return tuple(container.__iter__(value))
+    if issubclass(kind, dict):
+        return tuple(dict.values(value))
+    if issubclass(kind, partial):
+        return (value.func, *value.args, *value.keywords.values())
+    if kind is MethodType:
+        return (value.__self__, value.__func__)
+    if kind is FunctionType:
+        return (*(value.__closure__ or ()), *(value.__defaults__ or ()))
+    return _content(value) if kind is CellType else _attributes(value)
 
 
-def _attributes(value: object) -> Iterator[object]:
+def _attributes(value: Any) -> tuple[Any, ...]:
     try:
         found = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        return
-    yield from dict.values(found) if isinstance(found, dict) else ()
+        return ()
+    return tuple(dict.values(found)) if isinstance(found, dict) else ()
 
 
-def _content(cell: CellType) -> Iterator[object]:
+def _content(cell: CellType) -> tuple[Any, ...]:
     try:
-        yield cell.cell_contents
+        return (cell.cell_contents,)
     except ValueError:  # a variable that nothing was put into yet
-        return
+        return ()

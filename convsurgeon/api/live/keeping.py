@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from convsurgeon.nn import PatchLinear, SplitConv
@@ -72,8 +73,13 @@ def origin_of(drop_in: nn.Module) -> Origin | None:
     return found if isinstance(found, Origin) else None
 
 
-def standard(kind: type[nn.Module]) -> frozenset[str]:
+def standard(kind: Any) -> frozenset[str]:
     """Return the names of what every instance of a layer or a drop-in holds."""
+    return _standard(kind)
+
+
+@lru_cache(maxsize=64)  # asked for every attribute of every layer
+def _standard(kind: Any) -> frozenset[str]:
     from torch import nn
 
     sizes = {nn.Linear: (1, 1), PatchLinear: (1, 1, (1,)), nn.LayerNorm: (1,)}
