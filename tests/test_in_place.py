@@ -291,6 +291,15 @@ def test_a_file_moved_without_its_sidecar_is_an_ordinary_file(path: Path, tmp_pa
     assert caught.value.code == "CS081"
 
 
+def test_what_is_restored_already_is_cleaned_up_all_the_same(tmp_path: Path) -> None:
+    path = model_file(tmp_path / "model.safetensors")
+    left = tmp_path / ".model.safetensors.convsurgeon-journal.0a1b2c3d.convsurgeon-tmp"
+    left.write_bytes(b"half a journal whose removal failed")
+    with pytest.raises(RecipeError):
+        cs.restore(path, in_place=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_file_moved_with_its_sidecar_keeps_its_recipe(path: Path, tmp_path: Path) -> None:
     swap_in_place(path)
     moved = path.rename(tmp_path / "moved.safetensors")

@@ -45,6 +45,7 @@ from convsurgeon.store import (
     read_checkpoint,
     read_safetensors,
     read_shards,
+    remove_stale,
     sidecar_of,
 )
 
@@ -170,6 +171,8 @@ def _in_place(path: Path, limit: int) -> RestoreReport:
         check_names_stay(checkpoint, old_names(s.header for s in checkpoint.sources))
         files = [s for s in checkpoint.sources if isinstance(s, SafetensorsFile)]
         work = [(file, recipe) for file in files if (recipe := _recipe(file))]
+        for file in files:  # what an earlier run could not remove, also where all is restored
+            remove_stale(file.path)
         warning = restore_in_place([(f, _undone(f, r)) for f, r in work], _prove) if work else ""
         done = (_row(file, file.path, "written", recipe) for file, recipe in work)
         rows += (replace(row, in_place=True, warning=warning) for row in done)
