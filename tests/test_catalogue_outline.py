@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convsurgeon.sources.catalogue.folding import fold, fold_all
 from convsurgeon.sources.catalogue.outline import (
     COPIES,
     HEADS,
@@ -19,7 +20,6 @@ from convsurgeon.sources.catalogue.outline import (
     Member,
     Outline,
     Tensor,
-    fold,
     partner,
     positions,
     prefixes,
@@ -302,3 +302,26 @@ def test_a_hundred_thousand_names_of_their_own() -> None:
     assert len(found.elements) == 100_000
     assert found.subtree("").bodies == ()
     assert found.subtree("m99999").relative == ("w 2",)
+
+
+PIECES = [
+    "a",
+    "0",
+    "12",
+    "123456789",
+    "1234567890",
+    "*",
+    "\n",
+    "x\n3",
+    "base_layer",
+    "_layer_7",
+    "٣",
+    "",
+]
+NAMES = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map(".".join)
+
+
+@given(st.lists(NAMES | st.text("a.0*\n_layer", max_size=20), max_size=8))
+def test_all_names_at_once_are_folded_as_each_is(names: list[str]) -> None:
+    each = [fold(name.replace(".base_layer.", ".")) for name in names]
+    assert list(zip(*fold_all(names), strict=True)) == each

@@ -120,9 +120,11 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[Tensor]:
     """Return every tensor with the name and the shape that it had before any swap."""
     for source in checkpoint.sources:
         recipe = recipe_of(source.header)
-        steps = recipe.steps if recipe else ()
-        shapes = {now: chain[0].source_shape for now, chain in chains(steps).items()}
-        names = first_names(steps)
+        if recipe is None:
+            yield from (Tensor(t.name, t.dtype, t.shape) for t in source.header.tensors)
+            continue
+        shapes = {now: chain[0].source_shape for now, chain in chains(recipe.steps).items()}
+        names = first_names(recipe.steps)
         for tensor in source.header.tensors:
             shape = shapes.get(tensor.name, tensor.shape)
             yield Tensor(names.get(tensor.name, tensor.name), tensor.dtype, shape)

@@ -33,10 +33,12 @@ _FIELDS = {
     "shape": re.compile(rf"\[{_WS}({_SIZES}){_WS}\]"),
     "data_offsets": re.compile(rf"\[{_WS}({_INT}{_COMMA}{_INT}){_WS}\]"),
 }
-# What every known writer writes; one match instead of ten for files with 100,000 tensors.
+# What every known writer writes, alone and in the middle of others; one match instead of ten for
+# files with 100,000 tensors.
 _COMPACT = re.compile(
     rf'{{"dtype":{_DTYPE},"shape":\[({_SIZES})\],"data_offsets":\[({_INT}),({_INT})\]}}'
 )
+_ENTRY = re.compile(rf'"([^"\\\x00-\x1f]*+)":{_COMPACT.pattern},')
 _FIELD_KEY = re.compile(rf'{_WS}"(dtype|shape|data_offsets)"{_WS}:{_WS}')
 
 _unescape = json.JSONDecoder().raw_decode
@@ -56,6 +58,12 @@ def read(text: str) -> tuple[list[TensorInfo], Metadata | None]:
     if text[position : position + 1] == "}":
         return tensors, _end(text, position + 1, None)
     while True:
+        entry = _ENTRY.match(text, position)
+        if entry and entry[1] != "__metadata__":
+            name, dtype, sizes, begin, end = entry.groups()
+            tensors.append(TensorInfo(name, dtype, _shape(sizes), int(begin), int(end)))
+            position = entry.end()
+            continue
         name, position = _key(text, position)
         if name == "__metadata__":
             if metadata is not None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from convsurgeon.errors import ContradictionError
 from convsurgeon.evidence import Level, Statement
 from convsurgeon.geometry import LINEAR, Geometry, conv_form
+from convsurgeon.sources.catalogue.folding import fold
 from convsurgeon.sources.catalogue.outcome import Meaning, meaning
-from convsurgeon.sources.catalogue.outline import fold
 from convsurgeon.sources.expressions import Lookup, NoSuchStageError, cite
 
 _FIRST_AXIS = 2

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from convsurgeon.sources.catalogue.outline import fold
+from convsurgeon.sources.catalogue.folding import fold
 from tools.catalogue.merge import canonical
 from tools.catalogue.observe import CONV_RANKS, outcome, outline_of
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import NamedTuple, Self
+
+from convsurgeon.sources.catalogue.folding import fold_all
 
 MIN_ELEMENTS = 6
 """Smaller subtrees are alike in architectures that have nothing else in common."""
@@ -40,9 +43,6 @@ _BUFFERS = frozenset(
 _ADAPTERS = re.compile(
     r"(^|\.)(lora_[A-Za-z_]+|dora_[a-z_]+|hada_[a-z0-9_]+|alpha)(\.|$)", re.ASCII | re.MULTILINE
 )
-# A whole component, or the end of `encoder_layer_11`. More digits are no block number; int() of a
-# name of a million digits would take seconds.
-_NUMBERS = re.compile(r"(?:(?<![^.\n])|(?<=_layer_))[0-9]{1,9}(?![^.\n])", re.ASCII)
 _DIGEST_BYTES, _POSITION_BYTES = 8, 6
 
 
@@ -90,19 +90,17 @@ class Outline:
         kept = [t for t in tensors if _counts(t)]
         if _ADAPTERS.search("\n".join(t.key for t in kept)):
             kept = [t for t in kept if not _ADAPTERS.search(t.key)]
-        plain = [_plain(t.key.replace(".base_layer.", ".")) for t in kept]
-        folded = _NUMBERS.sub("*", "\n".join(plain)).split("\n") if kept else []
-        members: dict[str, list[Member]] = {}
-        of_key, by_key = {}, {}
-        for tensor, key, name in zip(kept, plain, folded, strict=True):
-            element = f"{name} {len(tensor.shape)}"
-            index = tuple(map(int, _NUMBERS.findall(key))) if "*" in name else ()
-            by_key[tensor.key] = Member(index, tensor.shape)
-            members.setdefault(element, []).append(by_key[tensor.key])
-            of_key[tensor.key] = element
+        keys = [t.key for t in kept]
+        folded, numbers = fold_all(keys)
+        elements = [f"{name} {len(t.shape)}" for name, t in zip(folded, kept, strict=True)]
+        each = [Member(index, t.shape) for index, t in zip(numbers, kept, strict=True)]
+        members: defaultdict[str, list[Member]] = defaultdict(list)
+        for element, member in zip(elements, each, strict=True):
+            members[element].append(member)
         for found in members.values():
             found.sort(key=_numbers)
-        return cls(tuple(sorted(members)), members, of_key, by_key)
+        of_key, by_key = dict(zip(keys, elements, strict=True)), dict(zip(keys, each, strict=True))
+        return cls(tuple(sorted(members)), dict(members), of_key, by_key)
 
     def subtree(self, prefix: str) -> Subtree:
         """Return what stands below a folded module name; the empty one is the whole."""
@@ -195,12 +193,6 @@ class Body:
         return at if at < len(self.elements) and self.elements[at] == element else None
 
 
-def fold(name: str) -> tuple[str, tuple[int, ...]]:
-    """Return one name with its block numbers as `*`, and the numbers."""
-    name = _plain(name)
-    return _NUMBERS.sub("*", name), tuple(map(int, _NUMBERS.findall(name)))
-
-
 def prefixes(element: str) -> Iterator[str]:
     """Return the folded modules above an element, the whole model first."""
     parts = element.split(".", MAX_DEPTH)[:-1]
@@ -212,11 +204,6 @@ def prefixes(element: str) -> Iterator[str]:
 def _counts(tensor: Tensor) -> bool:
     last = tensor.key.rpartition(".")[2]
     return not (tensor.dtype in _INTEGERS or last in _BUFFERS)
-
-
-def _plain(name: str) -> str:
-    """Return a name of one line and without `*`, which stands for a folded number only."""
-    return name.replace("*", "\\x2a").replace("\n", "\\n")
 
 
 def partner(member: Member, others: list[Member]) -> Member:
