@@ -84,6 +84,7 @@ def in_turns(
     for number in range(0 if warm else 1, rounds + 1):
         for name, command in commands.items():
             before()
+            os.sync()  # what was left to be written is not charged to who comes next
             ran = run(command)
             if number:
                 runs = results[name]
