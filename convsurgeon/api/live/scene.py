@@ -75,7 +75,9 @@ class Scene:
         for module in self.model.modules():
             for name, value in _attributes(module):
                 place = f"{type(module).__name__}.{name}"
-                found.update({id(held): place for held in modules_in(value)})
+                # A method bound to the layer itself, as torchao's `extra_repr`, goes where it goes.
+                others = (held for held in modules_in(value) if held is not module)
+                found.update({id(held): place for held in others})
         return found
 
     @cached_property
