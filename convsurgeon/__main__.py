@@ -23,8 +23,10 @@ def main() -> None:
         with suppress(OSError, AttributeError):  # nobody can be told; the exit code still says it
             sys.stderr.write("convsurgeon: interrupted; nothing half-written remains\n")
         sys.exit(130)
-    except (ImportError, MemoryError) as error:  # a limit of the system, before a command has begun
-        sys.stderr.write(f"convsurgeon: it cannot start: {error} [CS037]; raise the limit\n")
+    except (ImportError, MemoryError) as error:  # before a command has begun
+        missing = isinstance(error, ModuleNotFoundError)
+        hint = "install convsurgeon again" if missing else "raise the limits of the system"
+        sys.stderr.write(f"convsurgeon: it cannot start: {error} [CS037]; {hint}\n")
         sys.exit(3)
 
 

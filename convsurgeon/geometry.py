@@ -112,6 +112,12 @@ def times(values: tuple[int, ...]) -> str:
     return "×".join(map(str, values))
 
 
+def along_axes(value: Any, axes: int) -> tuple[Any, ...]:
+    """Return a size along each axis; as in torch, a single number stands for all of them."""
+    sizes = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return sizes * axes if len(sizes) == 1 else sizes
+
+
 def parse_sizes(text: str) -> tuple[int, ...]:
     """Read `16` or `2x14x14`.
 

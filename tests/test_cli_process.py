@@ -115,6 +115,15 @@ def test_a_defect_is_one_line_too(model: Path) -> None:
 
 
 START = "import sys\nsys.modules['convsurgeon.cli'] = None\n"
+LIMIT = """
+import builtins
+real = builtins.__import__
+def limited(name, *rest):
+    if name == 'convsurgeon.cli':
+        raise ImportError('cannot allocate memory')
+    return real(name, *rest)
+builtins.__import__ = limited
+"""
 RUN = """
 import convsurgeon.api.scanning
 def broken(*_, **__): raise MemoryError
@@ -122,7 +131,14 @@ convsurgeon.api.scanning.scan = broken
 """
 
 
-@pytest.mark.parametrize(("lines", "words"), [(START, "cannot start"), (RUN, "not enough memory")])
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (START, "None in sys.modules [CS037]; install convsurgeon again"),
+        (LIMIT, "cannot allocate memory [CS037]; raise the limits of the system"),
+        (RUN, "not enough memory"),
+    ],
+)
 def test_too_little_memory_is_no_defect_and_no_answer(lines: str, words: str, model: Path) -> None:
     ran = python(f"{lines}\nfrom convsurgeon.__main__ import main\nmain()\n", "scan", model)
     assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)

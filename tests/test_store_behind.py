@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,21 @@ def test_what_is_not_written_yet_is_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == CONTENT
 
 
-@pytest.mark.usefixtures("two")
-def test_places_in_it_are_waited_for_as_well(tmp_path: Path) -> None:
+@contextmanager
+def half_written(folder: Path) -> Iterator[tuple[Steps, behind.Following]]:
+    """A file of which the header is there; its writer waits."""
     steps = Steps(PREFIX, DATA)
     steps.allowed.release()
     with (
-        FileDraft(tmp_path / "out", force=False) as draft,
+        FileDraft(folder / "out", force=False) as draft,
         draft.following(steps, len(CONTENT)) as written,
-        written.file().reader() as reader,
     ):
+        yield steps, written
+
+
+@pytest.mark.usefixtures("two")
+def test_places_in_it_are_waited_for_as_well(tmp_path: Path) -> None:
+    with half_written(tmp_path) as (steps, written), written.file().reader() as reader:
         threading.Timer(0.05, steps.allowed.release).start()
         (extent,) = map(extent_of, reader.parts(0, 64))
         assert steps.given == 2
@@ -169,12 +176,7 @@ def test_a_sync_that_fails_after_all_was_read_is_told(
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to ask")
 @pytest.mark.usefixtures("two")
 def test_the_writer_leaves_signals_to_the_main_thread(tmp_path: Path) -> None:
-    steps = Steps(PREFIX, DATA)
-    steps.allowed.release()
-    with (
-        FileDraft(tmp_path / "out", force=False) as draft,
-        draft.following(steps, len(CONTENT)) as written,
-    ):
+    with half_written(tmp_path) as (steps, written):
         written.ready(1)
         (writer,) = (one for one in threading.enumerate() if "writes" in one.name)
         status = Path(f"/proc/self/task/{writer.native_id}/status").read_text().splitlines()

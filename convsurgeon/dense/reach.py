@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from convsurgeon.dense.calls import AFFINE, ARITHMETIC, ELEMENTWISE, Call, shape_of
 from convsurgeon.dense.trace import Traced
-from convsurgeon.geometry import times
+from convsurgeon.geometry import along_axes, times
 from convsurgeon.sources.layers import reforwarded
 
 _LOCAL = ELEMENTWISE | AFFINE | ARITHMETIC | frozenset({
@@ -152,5 +152,4 @@ def _padded(kernel: tuple[int, ...], padding: Any) -> str:
 
 
 def _wide(value: Any, axes: int) -> tuple[int, ...]:
-    sizes = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return tuple(int(size) for size in (sizes * axes if len(sizes) == 1 else sizes))
+    return tuple(map(int, along_axes(value, axes)))

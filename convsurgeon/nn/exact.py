@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from convsurgeon.geometry import along_axes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,12 +65,12 @@ def inexact(conv: _ConvNd) -> str | None:
     if not isinstance(kernel, tuple):  # torch reads the weight's shape instead
         return f"its kernel_size {kernel!r} is no tuple"
     axes = len(kernel)
-    if _spread(conv.stride, axes) != kernel:
+    if along_axes(conv.stride, axes) != kernel:
         return f"stride {conv.stride} is not the kernel {kernel}"
     # A padding mode says what to pad with, hence nothing where the padding is 0.
     if _pads(conv, axes):
         return f"padding {conv.padding!r} is not 0 in mode {conv.padding_mode!r}"
-    if any(d != 1 and k != 1 for d, k in zip(_spread(conv.dilation, axes), kernel, strict=True)):
+    if any(d != 1 and k != 1 for d, k in zip(along_axes(conv.dilation, axes), kernel, strict=True)):
         return f"dilation {conv.dilation} is not 1"
     if conv.groups != 1:
         return f"{conv.groups} groups instead of 1"
@@ -76,16 +78,10 @@ def inexact(conv: _ConvNd) -> str | None:
 
 
 def _pads(conv: _ConvNd, axes: int) -> bool:
-    if conv.padding != "valid" and any(_spread(conv.padding, axes)):
+    if conv.padding != "valid" and any(along_axes(conv.padding, axes)):  # "same" counts as true
         return True
     # Other modes pad by what was worked out when the layer was made, and read no later `padding`.
     return conv.padding_mode != "zeros" and any(conv._reversed_padding_repeated_twice)  # noqa: SLF001
-
-
-def _spread(value: Any, axes: int) -> tuple[Any, ...]:
-    """Return a size along each axis, as torch reads one that somebody set as a single number."""
-    sizes = (value,) if isinstance(value, (int, str)) else tuple(value)
-    return sizes * axes if len(sizes) == 1 else sizes
 
 
 def _oddities(module: nn.Module, expected: type[nn.Module]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from convsurgeon.geometry import LINEAR, Geometry, Refusal, conv_form
+from convsurgeon.geometry import LINEAR, Geometry, Refusal, along_axes, conv_form
 
 _CONV_RANKS = (3, 4, 5)
 _MATRIX = 2
@@ -117,12 +117,12 @@ def _stranger(nn: Any, module: Any, weight: Any) -> Found | None:
 
 def _conv(module: Any, form: str, shape: tuple[int, ...]) -> Found:
     axes, padding = len(shape) - 2, module.padding
-    kernel = _spread(module.kernel_size, axes)
+    kernel = along_axes(module.kernel_size, axes)
     if padding == "valid" or (padding == "same" and set(kernel) == {1}):
         padding = 0
     if padding == "same":
         return Found(form, shape, refusal=Refusal("CS013", "padding 'same'"))
-    padding = _spread(padding, axes)
+    padding = along_axes(padding, axes)
     # What other modes pad by was worked out when the layer was made: a later `padding` is not read.
     beyond = module.padding_mode != "zeros" and (
         *padding,
@@ -131,11 +131,5 @@ def _conv(module: Any, form: str, shape: tuple[int, ...]) -> Found:
     if beyond and any(beyond):
         text = f"padding mode {module.padding_mode!r}"
         return Found(form, shape, refusal=Refusal("CS013", text))
-    sizes = (kernel, _spread(module.stride, axes), padding, _spread(module.dilation, axes))
+    sizes = (kernel, along_axes(module.stride, axes), padding, along_axes(module.dilation, axes))
     return Found(form, shape, Geometry(*sizes, module.groups))
-
-
-def _spread(value: Any, axes: int) -> tuple[int, ...]:
-    """Return a size along each axis, as torch reads one that somebody set as a single number."""
-    sizes = (value,) if isinstance(value, int) else tuple(value)
-    return sizes * axes if len(sizes) == 1 else sizes

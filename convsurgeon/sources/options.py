@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import NoReturn, Self
 
 from convsurgeon.errors import UsageError
-from convsurgeon.geometry import Geometry, parse_sizes
+from convsurgeon.geometry import Geometry, along_axes, parse_sizes
 
 _MAX_AXES = 3
 _FIELDS = {"k": "kernel", "s": "stride", "p": "padding", "d": "dilation", "g": "groups"}
@@ -88,7 +88,7 @@ class GeometryOption:
         Only for an option with a stride, whose sizes fit the number of axes.
         """
         sizes = (kernel, self.stride or (), self.padding, self.dilation)
-        kernel, stride, padding, dilation = (_wide(size, axes) for size in sizes)
+        kernel, stride, padding, dilation = (along_axes(size, axes) for size in sizes)
         return Geometry(kernel, stride, padding, dilation, self.groups)
 
 
@@ -143,10 +143,6 @@ def parse_method(text: str) -> int:
         allowed = ", ".join(_METHODS)
         raise UsageError("CS090", f"{text!r} is none of {allowed}", where="--method")
     return _METHODS[text]
-
-
-def _wide(size: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    return size * axes if len(size) == 1 else size
 
 
 def _sizes(part: str, text: str, origin: str) -> tuple[int, ...]:

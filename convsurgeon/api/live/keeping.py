@@ -78,7 +78,7 @@ def standard(kind: Any) -> frozenset[str]:
     return _standard(kind)
 
 
-@lru_cache(maxsize=64)  # asked for every attribute of every layer
+@lru_cache(maxsize=64)  # asked for every attribute of every layer; mypy holds no class for hashable
 def _standard(kind: Any) -> frozenset[str]:
     from torch import nn
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from convsurgeon.geometry import LINEAR, Geometry, Refusal, conv_form
+from convsurgeon.geometry import LINEAR, Geometry, Refusal, along_axes, conv_form
 from convsurgeon.sources.builders.graph import Graph, Node
 from convsurgeon.sources.layers import Found
 
@@ -92,18 +91,12 @@ def _use(node: Node, shape: tuple[int, ...]) -> Found | None:
         stride, dilation = node.value("stride", 1), node.value("dilation", 1)
         geometry = Geometry(
             kernel,
-            _along(stride, axes),
-            _along(padding, axes),
-            _along(dilation, axes),
+            along_axes(stride, axes),
+            along_axes(padding, axes),
+            along_axes(dilation, axes),
             node.value("groups", 1),
         )
     except ValueError as error:
         text = f"its geometry is no set of plain numbers: {error}"
         return Found(form, shape, refusal=Refusal("CS007", text))
     return Found(form, shape, geometry)
-
-
-def _along(value: Any, axes: int) -> tuple[int, ...]:
-    """Spell out one number that stands for every axis."""
-    values = [value] if isinstance(value, int) else list(value)
-    return tuple(values * axes) if len(values) == 1 else tuple(values)
