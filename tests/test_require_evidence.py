@@ -235,5 +235,7 @@ def test_verify_refuses_in_one_line(hear: Hear) -> None:
     assert f"CS017 inferred from {SOURCE}, --require-evidence asks config [CS081]" in ran.err
     code, content = document("scan", path, "--require-evidence", "config")
     assert (code, content["files"][0]["layers"][0]["code"]) == (0, "CS017")
-    with pytest.raises(ConvsurgeonError, match="nothing is eligible: 1 refused"):
+    with pytest.raises(
+        ConvsurgeonError, match=r"nothing is eligible: 1 refused \(\S+: .*--require-evidence"
+    ):
         cs.swap(path, require_evidence="config")

@@ -37,6 +37,7 @@ from convsurgeon.store import (
     is_folder,
     remove_stale,
 )
+from convsurgeon.untrusted import safe
 
 LEVELS = ("full", "bits", "exhaustive")
 
@@ -201,5 +202,7 @@ def _nothing(path: Path, plans: list[FilePlan]) -> NothingToDoError:
         if (n := sum(layer.verdict.value == verdict.split()[0] for layer in layers))
     ]
     found = ", ".join(counts) or "no layer of the kind"
+    if len(layers) == 1:
+        found += f" ({safe(layers[0].module)}: {layers[0].reason})"
     hint = "convsurgeon scan lists each with its reason and what would decide it"
     return NothingToDoError("CS080", f"nothing is eligible: {found}", where=path, hint=hint)

@@ -17,6 +17,13 @@ from convsurgeon.store.listing import TEMPORARY, below
 from convsurgeon.store.parts import COMPARED
 from convsurgeon.store.source import Ready, whole
 
+_NEXT = {
+    errno.ENOSPC: "free some space, or name another place",
+    errno.EDQUOT: "free some of your quota, or name another place",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or name another place",
+    errno.EIO: "check the disk",
+}
+_OTHERWISE = "check the folder and its permissions, or name another place"
 OLD = f".old{TEMPORARY}"
 """How the name of a folder ends while another takes its place."""
 
@@ -96,7 +103,8 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = f"cannot write: {error.strerror or error}"
-        raise OutputError("CS071", message, where=target, hint="nothing was left behind") from None
+        hint = f"nothing was left behind; {_NEXT.get(error.errno or 0, _OTHERWISE)}"
+        raise OutputError("CS071", message, where=target, hint=hint) from None
 
 
 def sync(folder: Path) -> None:
