@@ -56,6 +56,7 @@ class Task:
         with Zygote() as zygote, bench(zygote, SCENARIOS[self.name], place=self.place) as found:
             faults = long_run(found.calls, self.count, self.seed)
             findings = found.disturb(faults[self.part :: self.parts])
+            findings.calls = len(found.calls)
             for signal in _RANDOM:
                 findings += found.at_random(signal, 10, self.seed + self.part)
         return findings
@@ -74,8 +75,8 @@ def table(by_scenario: dict[str, Findings]) -> str:
     """Return the findings as Markdown."""
     total = Findings()
     lines = [
-        "| scenario | faults injected | not reached | violations |",
-        "| --- | --- | --- | --- |",
+        "| scenario | calls | faults injected | not reached | signals at random | violations |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, findings in by_scenario.items():
         total += findings
@@ -92,7 +93,10 @@ def table(by_scenario: dict[str, Findings]) -> str:
 
 
 def _row(name: str, f: Findings) -> str:
-    return f"| {name} | {f.injected} | {f.missed} | {f.interrupted} | {len(f.complaints)} |"
+    calls = "" if name == "all" else f.calls
+    return (
+        f"| {name} | {calls} | {f.injected} | {f.missed} | {f.interrupted} | {len(f.complaints)} |"
+    )
 
 
 def main() -> int:

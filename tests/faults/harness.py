@@ -38,6 +38,7 @@ class Findings:
         missed: runs that ended before the fault came to its call.
         kinds: faults by kind and the exit code that followed.
         complaints: what was wrong, each with its fault.
+        calls: system calls of an undisturbed run.
     """
 
     injected: int = 0
@@ -45,6 +46,7 @@ class Findings:
     missed: int = 0
     kinds: Counter[tuple[str, int]] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
+    calls: int = 0
 
     def __iadd__(self, other: Findings) -> Self:
         self.injected += other.injected
@@ -52,6 +54,7 @@ class Findings:
         self.missed += other.missed
         self.kinds += other.kinds
         self.complaints += other.complaints
+        self.calls = max(self.calls, other.calls)
         return self
 
 
